@@ -1,0 +1,93 @@
+"""An authenticated agent for commands and files, with echo and time services, on Twisted."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sockproto.auth import AuthenticatingEndpoint, AuthenticatingFactory, Principal
+    from sockproto.client import Command, Session, connect
+    from sockproto.credentials import Credentials
+    from sockproto.errors import (
+        AgentError,
+        ConnectFailed,
+        ConnectionLost,
+        KeyringError,
+        LoginFailed,
+        Refused,
+        SockprotoError,
+    )
+    from sockproto.framing import FramedProtocol
+    from sockproto.key import Key, new_key
+    from sockproto.keyring import Keyring
+    from sockproto.keyring_file import KeyringFile
+    from sockproto.limits import Limits
+    from sockproto.result import Output, Result
+    from sockproto.session import AgentFactory
+
+# Where each public name lives.  They are imported when they are first asked for, so that the client
+# program does not pay for Twisted (PEP 562).
+_HOMES = {
+    "AgentError": "errors",
+    "AgentFactory": "session",
+    "AuthenticatingEndpoint": "auth",
+    "AuthenticatingFactory": "auth",
+    "Command": "client",
+    "ConnectFailed": "errors",
+    "ConnectionLost": "errors",
+    "Credentials": "credentials",
+    "FramedProtocol": "framing",
+    "Key": "key",
+    "Keyring": "keyring",
+    "KeyringError": "errors",
+    "KeyringFile": "keyring_file",
+    "Limits": "limits",
+    "LoginFailed": "errors",
+    "Output": "result",
+    "Principal": "auth",
+    "Refused": "errors",
+    "Result": "result",
+    "Session": "client",
+    "SockprotoError": "errors",
+    "connect": "client",
+    "new_key": "key",
+}
+
+__all__ = [
+    "AgentError",
+    "AgentFactory",
+    "AuthenticatingEndpoint",
+    "AuthenticatingFactory",
+    "Command",
+    "ConnectFailed",
+    "ConnectionLost",
+    "Credentials",
+    "FramedProtocol",
+    "Key",
+    "Keyring",
+    "KeyringError",
+    "KeyringFile",
+    "Limits",
+    "LoginFailed",
+    "Output",
+    "Principal",
+    "Refused",
+    "Result",
+    "Session",
+    "SockprotoError",
+    "connect",
+    "new_key",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"sockproto.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,248 @@
+"""The client's side of the login: an endpoint that connects only once both sides are proven."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, implementer
+
+from ..credentials import Credentials
+from ..errors import LoginFailed, RemoteProtocolError
+from ..wire.frames import FrameDecoder, encode_frame
+from ..wire.handshake import MAX_MESSAGE, Binding, Login
+from .principal import Principal
+from .transport import AuthenticatedTransport, binding_data, binding_of, describe, host_of
+
+__all__ = ["AuthenticatingEndpoint", "ClientLogin"]
+
+
+class _State(Enum):
+    HELLO_EXPECTED = "HELLO expected"
+    ANSWER_EXPECTED = "answer expected"
+    INSIDE = "inside"
+    FAILED = "failed"
+
+
+class ClientLogin(Protocol):
+    """One connection: first the login, then whatever the inner protocol speaks::
+
+    -> HELLO   AUTH ->   -> OK    inner protocol
+                         -> FAIL  end
+    """
+
+    def __init__(self, factory: _ClientLoginFactory, address: IAddress) -> None:
+        self._factory = factory
+        self._address = address
+        self._state = _State.HELLO_EXPECTED
+        self._frames = FrameDecoder(MAX_MESSAGE)
+        self._inner: IProtocol | None = None
+
+    def logPrefix(self) -> str:
+        """The inner protocol's, once there is one."""
+        return type(self if self._inner is None else self._inner).__name__
+
+    def connectionMade(self) -> None:
+        """The server speaks first."""
+        self._binding = binding_of(self.transport)
+        if self._factory.credentials.tls and self._binding is not Binding.TLS_EXPORTER:
+            # Whether TLS is used is the client's own decision, and it was to use it.
+            self._fail(LoginFailed("the connection is not TLS"))
+            return
+        self._handshake = self._factory.credentials.handshake(self._binding)
+        self._timer = self._factory.clock.callLater(self._factory.timeout, self._outOfTime)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the login, or of the inner protocol."""
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+            return
+        self._frames.feed(data)
+        while self._inner is None and self._state is not _State.FAILED:
+            try:
+                message = self._frames.next_frame()
+                if message is None:
+                    return
+                self._take(message)
+            except RemoteProtocolError as error:
+                self._fail(LoginFailed(str(error), self._handshake.ref))
+
+    def _take(self, message: bytes) -> None:
+        if self._state is _State.HELLO_EXPECTED:
+            binding_bytes = binding_data(self.transport, self._binding)
+            if binding_bytes is None:
+                raise RemoteProtocolError("the server's TLS version has no channel binding")
+            answer = self._handshake.receive_hello(message, binding_bytes)
+            self._state = _State.ANSWER_EXPECTED
+            self.transport.write(encode_frame(answer))
+        else:
+            self._enter(self._handshake.receive_reply(message))
+
+    def _enter(self, login: Login) -> None:
+        """Both sides are proven: build what is behind the login."""
+        self._timer.cancel()
+        self._state = _State.INSIDE
+        rest = self._frames.unread
+        del self._frames
+        try:
+            inner = self._factory.wrappedFactory.buildProtocol(self._address)
+        except Exception:
+            self._fail(Failure())
+            return
+        if inner is None:
+            self._fail(LoginFailed("the program wanted no protocol for this connection"))
+            return
+        if IHalfCloseableProtocol.providedBy(inner):
+            alsoProvides(self, IHalfCloseableProtocol)
+        principal = Principal(
+            login.server_id, (), login, host_of(self._address), describe(self._address)
+        )
+        self._inner = inner
+        inner.makeConnection(AuthenticatedTransport(self.transport, principal))
+        self._factory.connected.callback(inner)
+        if rest and self._inner is not None:
+            inner.dataReceived(rest)
+
+    def _outOfTime(self) -> None:
+        self._fail(LoginFailed(f"no login within {self._factory.timeout:g} s"))
+
+    def _fail(self, reason: Exception | Failure) -> None:
+        """Report that there will be no connection, and end this one."""
+        self._state = _State.FAILED
+        self._cancelTimer()
+        self.transport.abortConnection()
+        self._factory.fail(reason)
+
+    def _cancelTimer(self) -> None:
+        timer = getattr(self, "_timer", None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def readConnectionLost(self) -> None:
+        """The server sends no more (only where the inner protocol wants to know)."""
+        IHalfCloseableProtocol(self._inner).readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """The server takes no more (likewise)."""
+        IHalfCloseableProtocol(self._inner).writeConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the inner protocol, or report that there will be no connection."""
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.connectionLost(reason)
+            return
+        if self._state is not _State.FAILED:
+            self._state = _State.FAILED
+            self._cancelTimer()
+            self._factory.fail(
+                LoginFailed(
+                    f"the connection ended during the login: {reason.getErrorMessage()}",
+                    self._handshake.ref,
+                )
+            )
+
+
+class _ClientLoginFactory(Factory):
+    """Builds the one :class:`ClientLogin` of a connection attempt."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wrappedFactory: IProtocolFactory,
+        credentials: Credentials,
+        timeout: float,
+        connected: Deferred[IProtocol],
+    ) -> None:
+        self.clock = clock
+        self.wrappedFactory = wrappedFactory
+        self.credentials = credentials
+        self.timeout = timeout
+        self.connected = connected
+
+    def doStart(self) -> None:
+        """As for any factory; the wrapped one hears it as well."""
+        self.wrappedFactory.doStart()
+        super().doStart()
+
+    def doStop(self) -> None:
+        """As for any factory; the wrapped one hears it as well."""
+        self.wrappedFactory.doStop()
+        super().doStop()
+
+    def buildProtocol(self, addr: IAddress) -> ClientLogin:
+        """A protocol that begins with the login."""
+        return ClientLogin(self, addr)
+
+    def fail(self, reason: Exception | Failure) -> None:
+        """Report a failure, unless the attempt was given up or has succeeded."""
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+
+@implementer(IStreamClientEndpoint)
+class AuthenticatingEndpoint:
+    """Connects through another endpoint, and only once the login has succeeded both ways.
+
+    The protocol's transport provides :class:`~sockproto.interfaces.IAuthenticatedTransport`; the
+    Deferred of :meth:`connect` fails with :class:`~sockproto.errors.LoginFailed` where the login
+    does.
+
+    :param clock: the reactor, for the deadline.
+    :param endpoint: where to connect to.
+    :param credentials: with which key, to which service of which server.
+    :param timeout: seconds that the login may take, TLS included.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        credentials: Credentials,
+        timeout: float = 10.0,
+    ) -> None:
+        self._clock = clock
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect and log in.
+
+        :return: fires with the protocol that ``protocolFactory`` built behind the login.
+        """
+        attempt: list[Deferred[IProtocol]] = []
+        login: list[ClientLogin] = []
+
+        def giveUp(_connected: Deferred[IProtocol]) -> None:
+            if login:
+                login[0]._fail(LoginFailed("the attempt was cancelled"))
+            else:
+                attempt[0].cancel()
+
+        connected: Deferred[IProtocol] = Deferred(giveUp)
+        factory = _ClientLoginFactory(
+            self._clock, protocolFactory, self._credentials, self._timeout, connected
+        )
+        attempt.append(self._endpoint.connect(factory))
+
+        def reached(protocol: IProtocol) -> None:
+            # Through a TLS wrapper it is the wrapper that comes; the login is inside of it.
+            inner = getattr(protocol, "wrappedProtocol", protocol)
+            if isinstance(inner, ClientLogin):
+                login.append(inner)
+
+        attempt[0].addCallbacks(reached, factory.fail)
+        return connected

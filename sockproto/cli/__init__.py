@@ -1,0 +1,1 @@
+"""The client program; :mod:`sockproto.cli.main` is where it begins."""

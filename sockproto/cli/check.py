@@ -1,0 +1,127 @@
+"""``sockproto check``: what is wrong with a configuration, or which of its rules decides."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigurationError
+from .command import command, one_line, warn
+from .options import ConnectionOptions
+
+if TYPE_CHECKING:
+    from ..server.config import Configuration, ListenerSettings
+    from ..services.command.rules import Decision
+
+__all__ = ["check"]
+
+
+@command(
+    "check",
+    local=True,
+    examples=[
+        ("sockproto check server.toml", "what is wrong with it, or what it sets up"),
+        (
+            "sockproto check server.toml --as ops -- disk /var",
+            "which rule decides on that request, and why; nothing is run",
+        ),
+    ],
+)
+@click.argument("file", type=str)
+@click.option("--as", "requester", metavar="IDENTITY", help="Whose request to decide on.")
+@click.option(
+    "--group",
+    "groups",
+    metavar="NAME",
+    multiple=True,
+    help="A group of IDENTITY's key, besides those in --keyring; repeatable.",
+)
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+def check(
+    options: ConnectionOptions,
+    file: str,
+    requester: str | None,
+    groups: tuple[str, ...],
+    argv: tuple[str, ...],
+) -> int:
+    """Read a server's configuration FILE and say what is wrong with it, or what it sets up.
+
+    With --as IDENTITY -- ARGV..., say which rule decides on that request, and why; nothing is run.
+    The exit status is 1 if the configuration cannot be used, or the request is refused.
+    """
+    # The one subcommand that reads what a server reads: the others start without cattrs.
+    from ..server.config import read_configuration
+
+    if (requester is None) != (not argv):
+        raise click.UsageError("--as IDENTITY and -- ARGV... go together")
+    if groups and requester is None:
+        raise click.UsageError("--group goes with --as IDENTITY")
+    try:
+        configuration = read_configuration(file)
+    except ConfigurationError as error:
+        for line in str(error).split("\n"):
+            click.echo(one_line(line), err=True)
+        return 1
+    if requester is None:
+        _summarise(file, configuration)
+        return 0
+    decision = configuration.rules.decide(
+        requester, {*groups, *_keyring_groups(options, requester)}, argv
+    )
+    _tell(decision)
+    return 0 if decision.allowed else 1
+
+
+def _keyring_groups(options: ConnectionOptions, identity: str) -> set[str]:
+    """The groups that a keyring named on the command line gives an identity.
+
+    :raises KeyringError: it cannot be used.
+    """
+    if "keyring" not in options.given:
+        return set()
+    keys = options.load_keyring().values()
+    return {group for key in keys if key.identity == identity for group in key.groups}
+
+
+def _summarise(file: str, configuration: Configuration) -> None:
+    """Print what a configuration sets up."""
+    for warning in configuration.warnings:
+        warn(warning)
+    click.echo(f"{one_line(file)}: can be used (sha256 {configuration.sha256})")
+    for source in configuration.sources[1:]:
+        click.echo(f"includes {source.path}")
+    for listener in configuration.listeners:
+        click.echo(f"listen   {listener.service} on {listener.endpoint}: {_protection(listener)}")
+    if not configuration.listeners:
+        click.echo("listen   nowhere, unless --listen says where")
+    for rule in configuration.commands:
+        argv = "any argv" if isinstance(rule.argv, str) else shlex.join(rule.argv)
+        denied = f", but not {', '.join(rule.deny)}" if rule.deny else ""
+        click.echo(
+            f"command  {rule.label}: {argv}; for {', '.join(rule.allow) or 'nobody'}{denied}"
+        )
+    if not configuration.commands:
+        click.echo("command  none, so nobody may run anything")
+
+
+def _protection(listener: ListenerSettings) -> str:
+    """How a listener is protected, in a few words."""
+    login = "login" if listener.authenticates else "no login"
+    if listener.tls == "auto":
+        return f"{login}, TLS with a certificate made at start"
+    if listener.tls is not None:
+        return f"{login}, TLS with {listener.tls}"
+    return f"{login}, no TLS, {'this machine only' if listener.is_local else 'open to the network'}"
+
+
+def _tell(decision: Decision) -> None:
+    """Print a decision, the reason of its rule, and what the client is told or what would run."""
+    if decision.allowed:
+        words = [word.decode("utf-8", "backslashreplace") for word in decision.argv]
+        click.echo(f"allowed: {decision.reason}")
+        click.echo(f"runs: {one_line(shlex.join(words))}")
+    else:
+        click.echo(f"{decision.code}: {decision.reason}")
+        click.echo(f"the client is told: {decision.message}")

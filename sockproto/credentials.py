@@ -1,0 +1,83 @@
+"""What a client logs in with: a key, for one service of one server."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+
+from attrs import field, frozen
+
+from sockproto.key import Key
+from sockproto.keyring import Keyring
+from sockproto.keyring_file import default_path
+from sockproto.target import Target
+from sockproto.wire.handshake import Binding, ClientHandshake
+
+__all__ = ["Credentials", "credentials_for", "default_client_id"]
+
+
+@frozen
+class Credentials:
+    """A key and what it is to be used for.
+
+    :ivar key: the key; a master is turned into the server's own key.
+    :ivar service: the service wanted.
+    :ivar server_id: the server expected, or ``None`` to accept any that holds the secret; needed
+        with a master key.
+    :ivar client_id: this client's word for itself, for the server's log.
+    :ivar tls: whether the connection has to be TLS; ``False`` leaves that to whoever makes it.
+    """
+
+    key: Key
+    service: str = "agent"
+    server_id: str | None = None
+    client_id: str = field(factory=lambda: default_client_id())
+    tls: bool = False
+
+    def handshake(self, binding: Binding) -> ClientHandshake:
+        """The client's side of one login.
+
+        :raises KeyringError: the key is a master and no server is named.
+        """
+        return ClientHandshake(
+            self.key.id,
+            self.key.secret_for(self.server_id),
+            self.service,
+            self.server_id,
+            self.client_id,
+            binding,
+        )
+
+
+def default_client_id() -> str:
+    """``user@host``, as far as ids can spell it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return re.sub(r"[^A-Za-z0-9._@-]", "-", f"{user}@{socket.gethostname()}")[:64]
+
+
+def credentials_for(
+    target: Target | None,
+    key: Key | str | os.PathLike[str] | None = None,
+    identity: str = "owner",
+    server_id: str | None = None,
+) -> Credentials:
+    """What to log in with at an agent's address.
+
+    :param target: where, or ``None`` for an endpoint of the program's own.
+    :param key: a key, or the path of a keyring; the user's own keyring unless given.
+    :param identity: whose key to take from a keyring: the newest that is valid there.
+    :param server_id: the server to expect.  A master key needs one: the host's name unless given.
+    :raises KeyringError: there is no fitting key.
+    """
+    host = server_id or (target.host if target is not None else None) or None
+    if not isinstance(key, Key):
+        keyring = Keyring.load(default_path(os.environ) if key is None else key)
+        key = keyring.newest(identity, host)
+    if key.master is not None and server_id is None:
+        server_id = host
+    return Credentials(key, server_id=server_id, tls=target is not None and target.tls)

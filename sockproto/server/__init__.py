@@ -1,0 +1,1 @@
+"""The server program: configuration, listeners, reload and drain."""

@@ -1,0 +1,1 @@
+"""What a listener can serve."""

@@ -1,0 +1,1 @@
+"""The command service: rules, the running of programs, and the process that spawns them."""

@@ -1,0 +1,81 @@
+"""Commands as processes, for Twisted: the server's side of the host process.
+
+The program that this runs in is left as it is: it becomes no subreaper, waits for no process but
+the one it has started itself, and its SIGCHLD is not touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from sockproto.interfaces import IRunObserver
+from sockproto.services.command.processes_link import HostLink, Run, Spawn
+
+__all__ = ["ProcessHost", "Run", "Spawn"]
+
+
+class ProcessHost:
+    """Runs commands through a host process, which it starts when it is needed and not there.
+
+    :param reactor: any reactor that can watch descriptors.
+    :param cgroup: a writable cgroup v2 folder that was delegated to this server, if there is one.
+    """
+
+    def __init__(self, reactor: Any, *, cgroup: str | None = None) -> None:
+        self._reactor = reactor
+        self._cgroup = cgroup
+        self._link: HostLink | None = None
+        self._leaving: list[HostLink] = []
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """The host process, if there is one."""
+        return None if self._link is None else self._link.pid
+
+    def start(self) -> None:
+        """Start the host process, so that the first command need not wait for it.
+
+        :raises OSError: it cannot be started.
+        """
+        self._stopping = False
+        self._connected()
+
+    def stop(self) -> Deferred[None]:
+        """End all commands with all their trees, and the host process.
+
+        :return: fires when it has exited.
+        """
+        self._stopping = True
+        links = [*self._leaving, *([self._link] if self._link is not None else [])]
+        return DeferredList([link.close() for link in links]).addCallback(lambda _: None)
+
+    def spawn(self, spec: Spawn, observer: IRunObserver) -> Run:
+        """Ask for a command.
+
+        :param observer: hears what becomes of it, never before this method has returned.
+        :return: the run; where there was no room for it, one without pipes that fails at once.
+        """
+        if self._stopping:
+            return self._refuse(observer, "shutdown", "the server is shutting down")
+        try:
+            return self._connected().spawn(spec, observer)
+        except OSError as error:
+            return self._refuse(observer, "busy", f"no command can be started: {error.strerror}")
+
+    def _refuse(self, observer: IRunObserver, code: str, message: str) -> Run:
+        self._reactor.callLater(0, observer.failed, code, message)
+        return Run()
+
+    def _connected(self) -> HostLink:
+        if self._link is None:
+            self._link = HostLink(self._reactor, self._cgroup, self._linkLost)
+        return self._link
+
+    def _linkLost(self, link: HostLink) -> None:
+        if self._link is link:
+            self._link = None
+        self._leaving.append(link)
+        link.close().addCallback(lambda _: self._leaving.remove(link))

@@ -1,0 +1,50 @@
+"""The descriptors that a command is started with."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+__all__ = ["make_pipes", "memory_file"]
+
+_PIPE_SIZE = 256 * 1024
+
+
+def make_pipes(stdin: bool) -> tuple[tuple[int | None, int, int], tuple[int, ...]]:
+    """Make the pipes of one command.
+
+    :return: this side's ends, as (stdin, stdout, stderr), and the child's, in the same order.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(3 if stdin else 2):
+            opened.extend(os.pipe2(os.O_CLOEXEC))
+    except OSError:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise
+    pairs = list(zip(opened[::2], opened[1::2], strict=True))
+    writable = pairs.pop(0) if stdin else None
+    (stdout, child_stdout), (stderr, child_stderr) = pairs
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    ours = (None if writable is None else writable[1], stdout, stderr)
+    for descriptor in ours:
+        if descriptor is not None:
+            os.set_blocking(descriptor, False)
+    theirs = (child_stdout, child_stderr)
+    return ours, theirs if writable is None else (writable[0], *theirs)
+
+
+def memory_file(data: bytes) -> int:
+    """Give a descriptor to read ``data`` from, for a message that is too large for a socket."""
+    descriptor = os.memfd_create("sockproto", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

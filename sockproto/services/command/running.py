@@ -1,0 +1,267 @@
+"""One command that runs for a channel: its process, its pipes, its time, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from sockproto.interfaces import IChannel, IRunObserver, IServedChannel
+from sockproto.services.command.pipes import InputPipe, OutputPipe
+from sockproto.services.command.processes import ProcessHost, Run, Spawn
+from sockproto.wire.commands import CommandResult
+from sockproto.wire.messages import Stream
+
+__all__ = ["RunningCommand"]
+
+
+class _State(Enum):
+    STARTING = "asked of the host process"
+    RUNNING = "running"
+    EXITED = "the leader has ended; its output may not have"
+    OVER = "nothing is left of it"
+
+
+@implementer(IRunObserver, IServedChannel)
+class RunningCommand:
+    """Brings a run and a channel together.
+
+    :param reactor: for pipes and timers.
+    :param host: what spawns it.
+    :param spawn: what to run.
+    :param channel: for whom.
+    :param label: what the log calls it.
+    :param timeout: seconds until it is ended, if there is such a limit.
+    :param maxOutput: bytes of output, if there is such a limit.
+    :param drainSeconds: how long others may hold its pipes after its end.
+    :param finishAlone: whether it goes on when its client is lost.
+    :param slotFree: called once it takes no slot any longer: its processes have ended.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: ProcessHost,
+        spawn: Spawn,
+        channel: IChannel,
+        *,
+        label: str,
+        timeout: float | None,
+        maxOutput: int | None,
+        drainSeconds: float,
+        finishAlone: bool,
+        slotFree: Callable[[RunningCommand], None],
+    ) -> None:
+        self._reactor = reactor
+        self._channel: IChannel | None = channel
+        self._label = label
+        self._left = maxOutput
+        self._drainSeconds = drainSeconds
+        self._finishAlone = finishAlone
+        self._slotFree = slotFree
+        self._state = _State.STARTING
+        self._ending = False
+        self._discarding = False
+        self._treeGone = False
+        self._timedOut = False
+        self._truncated = False
+        self._exitStatus: int | None = None
+        self._signal: str | None = None
+        self._who = f"{channel.principal.identity} from {channel.principal.address}"
+        self._run: Run = host.spawn(spawn, self)
+        self._stdin = (
+            None if self._run.stdin is None else InputPipe(reactor, self._run.stdin, channel)
+        )
+        self._outputs: dict[int, OutputPipe] = {
+            stream: OutputPipe(
+                reactor, reactor, descriptor, channel, stream, self._permit, self._streamOver
+            )
+            for stream, descriptor in (
+                (Stream.OUT, self._run.stdout),
+                (Stream.ERR, self._run.stderr),
+            )
+            if descriptor is not None
+        }
+        self._timer: IDelayedCall | None = (
+            None if timeout is None else reactor.callLater(timeout, self._outOfTime)
+        )
+
+    # What becomes of the process
+
+    def started(self, pid: int) -> None:
+        """The program runs."""
+        self._state = _State.RUNNING
+        self._log.info("{who} runs {label}, pid {pid}", who=self._who, label=self._label, pid=pid)
+        if self._channel is not None:
+            self._channel.accept({})
+        if self._stdin is not None:
+            self._stdin.start()
+        for output in self._outputs.values():
+            output.start()
+
+    def failed(self, code: str, message: str) -> None:
+        """Nothing was started."""
+        self._log.info(
+            "{who}: {label} was not started: {message} ({code})",
+            who=self._who,
+            label=self._label,
+            message=message,
+            code=code,
+        )
+        self._comeToNothing(code, message)
+
+    def exited(self, exit_status: int | None, signal: str | None) -> None:
+        """The leader has ended."""
+        self._state = _State.EXITED
+        self._exitStatus, self._signal = exit_status, signal
+        if self._stdin is not None:
+            self._stdin.close()
+        for output in self._outputs.values():
+            output.drain(self._drainSeconds)
+
+    def gone(self) -> None:
+        """Its tree is gone, or what is left of it is left alone: the slot is free."""
+        self._treeGone = True
+        self._cancelTimer()
+        self._log.info(
+            "{label} of {who} ended: {how}{timedOut}",
+            label=self._label,
+            who=self._who,
+            how=f"status {self._exitStatus}" if self._signal is None else f"signal {self._signal}",
+            timedOut=", its time was up" if self._timedOut else "",
+        )
+        self._slotFree(self)
+        self._closeWhenDone()
+
+    def hostLost(self) -> None:
+        """Nothing more is known of it."""
+        self._comeToNothing("lost", "the process that runs commands has died")
+
+    def _comeToNothing(self, code: str, message: str) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.fail(code, message)
+        self._state = _State.OVER
+        self._cancelTimer()
+        if self._stdin is not None:
+            self._stdin.close()
+        for output in self._outputs.values():
+            output.close()
+        if not self._treeGone:
+            self._slotFree(self)
+
+    # What the client says
+
+    def dataReceived(self, data: bytes) -> None:
+        """Input for the command."""
+        if self._stdin is not None:
+            self._stdin.write(data)
+
+    def endReceived(self) -> None:
+        """The end of its input."""
+        if self._stdin is not None:
+            self._stdin.end()
+
+    def stopReceived(self, stream: int) -> None:
+        """The client wants no more of a stream: the command is to notice, as in a pipe."""
+        if stream in self._outputs:
+            self._outputs[stream].close()
+
+    def creditReceived(self, stream: int) -> None:
+        """The client has read some output."""
+        if stream in self._outputs:
+            self._outputs[stream].creditReceived()
+
+    def controlReceived(self, body: Mapping[str, Any]) -> None:
+        """A signal for the command; what is not known is ignored."""
+        name = body.get("signal")
+        if isinstance(name, str) and self._state is _State.RUNNING:
+            try:
+                self._run.signal(name)
+            except ValueError:
+                self._log.info("{who}: there is no signal {name}", who=self._who, name=name[:32])
+
+    def cancelled(self) -> None:
+        """The client wants it ended, and none of its output."""
+        self._discard()
+        self.end()
+        self._closeWhenDone()
+
+    def connectionLost(self) -> None:
+        """There is nobody left to tell."""
+        self._channel = None
+        self._discard()
+        self._closeWhenDone()
+        if self._finishAlone:
+            if self._stdin is not None:
+                self._stdin.end()
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """End it, with its whole tree; a command that has ended by itself left behind what it meant to."""
+        if self._state in (_State.STARTING, _State.RUNNING) and not self._ending:
+            self._ending = True
+            self._run.end()
+
+    # Its output and its time
+
+    def _permit(self, count: int) -> int:
+        """How much of so many bytes of output may pass."""
+        if self._left is None:
+            return count
+        permitted = min(count, self._left)
+        self._left -= permitted
+        if permitted < count:
+            self._truncated = True
+            self._reactor.callLater(0, self._overLimit)
+        return permitted
+
+    def _overLimit(self) -> None:
+        self._discard()
+        self.end()
+
+    def _discard(self) -> None:
+        self._discarding = True
+        for output in self._outputs.values():
+            if not output.isClosed:
+                output.discard()
+
+    def _outOfTime(self) -> None:
+        self._timer = None
+        if self._state in (_State.STARTING, _State.RUNNING):
+            self._timedOut = True
+            self.end()
+
+    def _cancelTimer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _streamOver(self, stream: int) -> None:
+        """Nothing more will come on a stream."""
+        if self._channel is not None:
+            self._channel.end(stream)
+        self._closeWhenDone()
+
+    def _closeWhenDone(self) -> None:
+        """Close the channel once its processes have ended and their output is delivered."""
+        if self._state is not _State.EXITED or not self._treeGone:
+            return
+        if not self._discarding and not all(out.isClosed for out in self._outputs.values()):
+            return
+        self._state = _State.OVER
+        for output in self._outputs.values():
+            output.close()
+        if self._channel is not None:
+            self._channel.close(
+                CommandResult(
+                    self._exitStatus, self._signal, self._timedOut, self._truncated
+                ).encode()
+            )

@@ -1,0 +1,164 @@
+"""The agent's service ``command``: decides on requests, and keeps count of what runs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from sockproto.interfaces import IChannel, IChannelService
+from sockproto.limits import Limits
+from sockproto.services.command.environment import (
+    asking_environment,
+    base_environment,
+    home_folder,
+)
+from sockproto.services.command.processes import ProcessHost, Spawn
+from sockproto.services.command.rule import CommandRule
+from sockproto.services.command.rules import CommandRules
+from sockproto.services.command.running import RunningCommand
+from sockproto.wire.commands import CommandRequest
+
+__all__ = ["CommandService"]
+
+
+@implementer(IChannelService)
+class CommandService:
+    """Runs commands for those whom the rules allow them.
+
+    :param reactor: for pipes and timers.
+    :param host: what spawns them.
+    :param rules: who may run what; may be replaced while commands run.
+    :param limits: how many at once, and what holds where a rule says nothing.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, host: ProcessHost, rules: CommandRules, limits: Limits
+    ) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._rules = rules
+        self._limits = limits
+        self._running: dict[RunningCommand, str] = {}
+        self._perRule: Counter[str] = Counter()
+        self._empty: list[Deferred[None]] = []
+
+    @property
+    def running(self) -> int:
+        """How many commands have processes."""
+        return len(self._running)
+
+    def reconfigure(self, rules: CommandRules, limits: Limits) -> None:
+        """Have other rules and limits hold for the commands to come."""
+        self._rules = rules
+        self._limits = limits
+
+    def open(self, channel: IChannel, request: Mapping[str, Any]) -> RunningCommand | None:
+        """Run a command, or reject the channel.
+
+        :raises InvalidRequest: the request is none.
+        """
+        asked = CommandRequest.decode(request)
+        principal = channel.principal
+        decision = self._rules.decide(principal.identity, principal.groups, asked.argv)
+        rule = decision.rule
+        code, message = decision.code, decision.message
+        if decision.allowed:
+            assert rule is not None
+            code, message = self._objection(rule, asked)
+        if code or rule is None:
+            self._log.warn(
+                "{identity} from {address} was refused a command: {code}: {reason}",
+                identity=principal.identity,
+                address=principal.address,
+                code=code,
+                reason=message if decision.allowed else decision.reason,
+            )
+            channel.reject(code, message)
+            return None
+        command = RunningCommand(
+            self._reactor,
+            self._host,
+            self._spawn(rule, decision.argv, asked, channel),
+            channel,
+            label=rule.label,
+            timeout=min(filter(None, (rule.timeout, asked.timeout)), default=None),
+            maxOutput=self._limits.output if rule.max_output is None else rule.max_output,
+            drainSeconds=self._limits.drain_seconds,
+            finishAlone=rule.on_disconnect == "finish",
+            slotFree=self._slotFree,
+        )
+        self._running[command] = rule.label
+        self._perRule[rule.label] += 1
+        return command
+
+    def _objection(self, rule: CommandRule, asked: CommandRequest) -> tuple[str, str]:
+        """What speaks against a request that the rules allow: a code and a message, or nothing."""
+        if len(self._running) >= self._limits.commands:
+            return "busy", f"{len(self._running)} commands are running, which is the limit"
+        if rule.concurrency is not None and self._perRule[rule.label] >= rule.concurrency:
+            return "busy", f"{rule.label} is running {rule.concurrency} times, which is its limit"
+        if asked.stdin and rule.stdin == "none":
+            return "refused", f"{rule.label} takes no input"
+        if asked.cwd is not None and not rule.takes_any:
+            return "refused", f"{rule.label} does not let the client choose the working directory"
+        for name in asked.env:
+            if not rule.passes(os.fsdecode(name)):
+                return "refused", f"{rule.label} does not let the client set {ascii(name)[1:]}"
+        return "", ""
+
+    def _spawn(
+        self,
+        rule: CommandRule,
+        argv: tuple[bytes, ...],
+        asked: CommandRequest,
+        channel: IChannel,
+    ) -> Spawn:
+        home = home_folder()
+        chosen = rule.cwd or home
+        if asked.cwd is not None:
+            chosen = os.path.join(home, os.fsdecode(asked.cwd))
+        sent = {os.fsdecode(name): os.fsdecode(value) for name, value in asked.env.items()}
+        return Spawn(
+            argv=tuple(map(os.fsdecode, argv)),
+            env={
+                **base_environment(),
+                **sent,
+                **rule.env,
+                **asking_environment(channel.principal, rule.label),
+            },
+            cwd=chosen,
+            stdin=asked.stdin,
+            grace=self._limits.kill_seconds,
+        )
+
+    def _slotFree(self, command: RunningCommand) -> None:
+        label = self._running.pop(command, None)
+        if label is None:
+            return
+        self._perRule[label] -= 1
+        if not self._running:
+            waiting, self._empty = self._empty, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def endAll(self) -> None:
+        """End every command that runs."""
+        for command in list(self._running):
+            command.end()
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Fires once no command runs."""
+        deferred: Deferred[None] = Deferred()
+        if self._running:
+            self._empty.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred

@@ -1,0 +1,26 @@
+"""The kernel's own watch over connections whose peer may have vanished."""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet.interfaces import ITCPTransport, ITransport
+
+__all__ = ["keep_alive"]
+
+# A peer that is gone is noticed after about two minutes: 60 s of silence, then four questions.
+_OPTIONS = (
+    (socket.SO_KEEPALIVE, 1, socket.SOL_SOCKET),
+    (socket.TCP_KEEPIDLE, 60, socket.IPPROTO_TCP),
+    (socket.TCP_KEEPINTVL, 15, socket.IPPROTO_TCP),
+    (socket.TCP_KEEPCNT, 4, socket.IPPROTO_TCP),
+)
+
+
+def keep_alive(transport: ITransport) -> None:
+    """Have the kernel ask a silent peer from time to time; nothing but TCP needs it."""
+    if ITCPTransport.providedBy(transport):
+        handle = getattr(transport, "socket", None)
+        if handle is not None:
+            for option, value, level in _OPTIONS:
+                handle.setsockopt(level, option, value)

@@ -1,0 +1,1 @@
+"""The tests of sockproto; both trial and pytest run them all."""

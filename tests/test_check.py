@@ -1,0 +1,88 @@
+"""Tests for ``sockproto check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+from twisted.trial.unittest import SynchronousTestCase
+
+from sockproto.cli.main import program
+
+RULES = """
+[[listen]]
+service = "agent"
+endpoint = "tcp:7100"
+allow_plaintext = true
+[[command]]
+name = "disk"
+argv = ["df", "-h", "{path}"]
+allow = ["ops", "group:monitoring"]
+parameters.path = { pattern = "/[a-z]*" }
+[[command]]
+argv = "any"
+allow = ["root"]
+"""
+
+
+class CheckTests(SynchronousTestCase):
+    """What the subcommand prints, and its exit status."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp()).absolute()
+
+    def check(self, text: str, *arguments: str) -> Result:
+        """Run it on a file of this text."""
+        self.file.write_text(text)
+        return CliRunner().invoke(program, ["check", str(self.file), *arguments])
+
+    def test_fine(self) -> None:
+        """A good configuration is summed up; what it warns of goes to stderr."""
+        result = self.check(RULES)
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("listen   agent on tcp:7100: login, no TLS, open to the net", result.stdout)
+        self.assertIn("command  disk: df -h '{path}'; for ops, group:monitoring", result.stdout)
+        self.assertIn('command  argv = "any": any argv; for root', result.stdout)
+        self.assertIn("without TLS beyond this machine", result.stderr)
+
+    def test_wrong(self) -> None:
+        """Each thing that is wrong is a line on stderr, and the status is 1."""
+        result = self.check("[limits]\ncomands = 1\nframe = 1\n")
+        self.assertEqual((result.exit_code, result.stdout), (1, ""))
+        lines = result.stderr.splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(
+            lines[0], f"{self.file}: [limits]: unknown key comands; did you mean commands?"
+        )
+
+    def test_allowed(self) -> None:
+        """An allowed request: the rule, and what would run."""
+        result = self.check(RULES, "--as", "ops", "--", "disk", "/var")
+        self.assertEqual(result.exit_code, 0)
+        self.assertEqual(result.stdout, "allowed: disk allows the identity\nruns: df -h /var\n")
+
+    def test_refused(self) -> None:
+        """A refused request: why, what the client is told, and status 1."""
+        result = self.check(RULES, "--as", "eve", "--", "disk", "/var")
+        self.assertEqual(result.exit_code, 1)
+        self.assertEqual(
+            result.stdout,
+            "refused: disk: its allow does not name the identity\n"
+            "the client is told: 'disk' is not allowed\n",
+        )
+
+    def test_options(self) -> None:
+        """Words behind -- are not options of this program."""
+        result = self.check(RULES, "--as", "root", "--", "ls", "--as", "-h", "a\x1bb")
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("runs: ls --as -h 'a\\x1bb'", result.stdout)
+
+    def test_group(self) -> None:
+        """--group says which groups the identity's key has."""
+        result = self.check(RULES, "--as", "x", "--group", "monitoring", "--", "disk", "/")
+        self.assertEqual(result.exit_code, 0)
+
+    def test_usage(self) -> None:
+        """An identity without a request, or the other way round, is wrong usage."""
+        for arguments in (("--as", "x"), ("--", "disk"), ("--group", "x")):
+            self.assertEqual(self.check(RULES, *arguments).exit_code, 2)
