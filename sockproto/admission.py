@@ -169,6 +169,10 @@ class Admission:
         pool.by_source[source.name] += 1
         return Ticket(self, source, kind)
 
+    def reconfigure(self, limits: Limits) -> None:
+        """Take other figures from now on; tickets, failures and known sources stay."""
+        self._limits = limits
+
     def kind_of(self, source: Source) -> Kind:
         """How this source is treated now."""
         if source.is_local:

@@ -19,8 +19,15 @@ _MOST_PARTS = 1024
 _LOOKED_AT = ("_tempDataLen", "dataBuffer", "TLS")
 # What may be asked of the transport without the batch being handed over first.
 _HARMLESS = frozenset(
-    "connected disconnecting getHost getPeer getPeerCertificate"
-    " pauseProducing resumeProducing".split()
+    (
+        "connected",
+        "disconnecting",
+        "getHost",
+        "getPeer",
+        "getPeerCertificate",
+        "pauseProducing",
+        "resumeProducing",
+    )
 )
 # After these only the transport itself knows what has to go out before what.
 _NO_LONGER_AT_ONCE = frozenset(("sendFileDescriptor", "startTLS"))
@@ -152,10 +159,12 @@ class Outbox:
         self.socket = None
 
     def lose_connection(self) -> None:
+        """Close once everything is sent."""
         self.begin_to_close()
         self.transport.loseConnection()
 
     def abort_connection(self) -> None:
+        """Close now; the batch is dropped."""
         self.parts.clear()
         self.size = 0
         self.begin_to_close()

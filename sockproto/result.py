@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
-from typing import Self
 
 from attrs import field, frozen
 
 from sockproto.wire.commands import CommandResult
+from sockproto.wire.messages import Stream
 
-__all__ = ["Output", "Result", "signal_number"]
+__all__ = ["DEFAULT_MAX_OUTPUT", "Collected", "Output", "Result", "signal_number"]
+
+#: What is collected of each stream of a command's output unless told otherwise.
+DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024
 
 
 @frozen
@@ -43,22 +46,41 @@ class Result:
     truncated: bool = False
     timed_out: bool = False
 
-    @classmethod
-    def of(cls, end: CommandResult, collected: dict[int, bytes], truncated: bool) -> Self:
-        """The result from the server's words and what was collected here."""
-        return cls(
-            end.exit_status,
-            end.signal,
-            collected.get(1, b""),
-            collected.get(2, b""),
-            end.truncated or truncated,
-            end.timed_out,
-        )
-
     @property
     def ok(self) -> bool:
         """Whether the command ended by itself with status 0."""
         return self.exit_status == 0 and not self.timed_out
+
+
+class Collected:
+    """Output as it is collected, up to a limit.
+
+    :param max_output: bytes of each stream to keep.
+    """
+
+    def __init__(self, max_output: int) -> None:
+        self._pieces: dict[int, list[bytes]] = {Stream.OUT: [], Stream.ERR: []}
+        self._room = {Stream.OUT: max_output, Stream.ERR: max_output}
+        self._truncated = False
+
+    def add(self, piece: Output) -> None:
+        """Keep a piece, or what there is room for."""
+        stream = Stream(piece.stream)
+        kept = piece.data[: self._room[stream]]
+        self._room[stream] -= len(kept)
+        self._truncated = self._truncated or len(kept) < len(piece.data)
+        self._pieces[stream].append(kept)
+
+    def result(self, end: CommandResult) -> Result:
+        """The result, from the server's words and what was collected."""
+        return Result(
+            end.exit_status,
+            end.signal,
+            b"".join(self._pieces[Stream.OUT]),
+            b"".join(self._pieces[Stream.ERR]),
+            end.truncated or self._truncated,
+            end.timed_out,
+        )
 
 
 def signal_number(name: str) -> int:

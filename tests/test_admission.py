@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -72,6 +72,7 @@ class SourceTests(SynchronousTestCase):
             self.assertTrue(Source.of(host).is_local)
         self.assertFalse(Source.of("local").is_local)
 
+    @settings(deadline=None)
     @given(st.text(max_size=400))
     def test_anyText(self, host: str) -> None:
         """Whatever a transport calls its peer, there is a source with a name of bounded length."""
@@ -91,6 +92,15 @@ class StrangerTests(SynchronousTestCase):
         tickets[3].ended()
         self.assertIsNotNone(world.admission.admit("192.0.2.1"))
         self.assertEqual(world.admission.refusal, "")
+
+    def test_reconfigure(self) -> None:
+        """Other figures hold for the next connection, and what is open still counts."""
+        world = World()
+        tickets = [world.take("192.0.2.1") for _ in range(2)]
+        world.admission.reconfigure(Limits(unauthenticated_per_source=2))
+        self.assertIsNone(world.admission.admit("192.0.2.1"))
+        tickets[0].ended()
+        self.assertIsNotNone(world.admission.admit("192.0.2.1"))
 
     def test_perNetwork(self) -> None:
         """The addresses of one /64 are one source."""
@@ -121,6 +131,13 @@ class StrangerTests(SynchronousTestCase):
             world.take(stranger(number))
         world.die = 0.999999
         self.assertIsNone(world.admission.admit(stranger(100)))
+
+    def test_noSlope(self) -> None:
+        """With start and full the same there is no chance in between: all come in, then none."""
+        world = World(unauthenticated_start=10, unauthenticated_full=10)
+        for number in range(10):
+            world.take(stranger(number))
+        self.assertIsNone(world.admission.admit(stranger(10)))
 
     def test_earlyDropAtRandom(self) -> None:
         """With a fair die some 30 in 100 are dropped at ten open connections."""
@@ -157,6 +174,7 @@ class StrangerTests(SynchronousTestCase):
         ticket.ended()
         self.assertEqual(world.admission.unauthenticated(Kind.STRANGER), 0)
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=200))
     def test_accounts(self, steps: list[tuple[int, int]]) -> None:
         """Whatever happens to tickets in whatever order, the counts are those of the open ones."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import endpoints
 from twisted.trial.unittest import SynchronousTestCase
@@ -355,6 +355,7 @@ class WrongTests(FileTestCase):
             ['[[command]] "a": there are 3 of that name; names have to be unique'],
         )
 
+    @settings(deadline=None)
     @given(st.binary(max_size=60))
     def test_anyBytes(self, data: bytes) -> None:
         """Whatever a file holds: a configuration, or one kind of error."""
@@ -364,6 +365,7 @@ class WrongTests(FileTestCase):
         except ConfigurationError as error:
             self.assertIn("server.toml: ", str(error))
 
+    @settings(deadline=None)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -550,6 +552,7 @@ class ListenerTests(FileTestCase):
         ):
             self.assertIs(is_local_endpoint(endpoint), local, endpoint)
 
+    @settings(deadline=None)
     @given(st.text(alphabet="tcp6:=\\.17interface", max_size=40))
     def test_asTwisted(self, description: str) -> None:
         """Endpoint strings are split as Twisted splits them, or refused."""
@@ -559,6 +562,7 @@ class ListenerTests(FileTestCase):
             return
         self.assertEqual(mine, endpoints._parse(description))
 
+    @settings(deadline=None)
     @given(st.text(max_size=40))
     def test_anyEndpoint(self, description: str) -> None:
         """Whatever the string: an endpoint or a ValueError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -53,6 +53,7 @@ class DurationTests(SynchronousTestCase):
             self.assertIn("expected a duration", str(error))
             self.assertTrue(str(error).endswith(f"found {found}"), str(error))
 
+    @settings(deadline=None)
     @given(st.text(max_size=30))
     def test_anyText(self, text: str) -> None:
         """Any text is a finite duration of 0 or more, or a ValueError of one short line."""
@@ -91,6 +92,7 @@ class SizeTests(SynchronousTestCase):
             self.assertIn("expected a ", str(error))
             self.assertIn("found", str(error))
 
+    @settings(deadline=None)
     @given(st.integers(0, 10**6), st.integers(0, 999))
     def test_exact(self, whole: int, thousandths: int) -> None:
         """Decimal fractions are exact, as a float would not be."""

@@ -120,11 +120,8 @@ def runAll(temporary: Path) -> list[str]:
     :returns: what is wrong, in words; empty if nothing is.
     """
     started = time.monotonic()
-    trial = Runner(
-        "trial",
-        ["-m", "twisted.trial", f"--temp-directory={FOLDER / 'trial'}", "tests"],
-        temporary / "t",
-    )
+    options = [f"--temp-directory={FOLDER / 'trial'}", "--reporter=text"]
+    trial = Runner("trial", ["-m", "twisted.trial", *options, "tests"], temporary / "t")
     pytest = Runner("pytest", ["-m", "pytest"], temporary / "p")
     wrong = []
     try:

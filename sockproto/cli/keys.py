@@ -278,5 +278,10 @@ def _content_of(file: str) -> tuple[str, bytes]:
 
 def _warn_of_secret() -> None:
     """Say so if a secret is about to be on a screen."""
-    if sys.stdout is not None and sys.stdout.isatty():
+    if _is_on_screen():
         warn("a secret follows: it is on this screen now, and in what scrolls back")
+
+
+def _is_on_screen() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()

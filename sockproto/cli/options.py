@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import evolve, frozen
@@ -12,6 +12,9 @@ from attrs import evolve, frozen
 from ..keyring import Keyring
 from ..keyring_file import default_path
 from ..target import DEFAULT_WHERE
+
+if TYPE_CHECKING:
+    from ..blocking import Session
 
 __all__ = ["CommonOption", "ConnectionOptions", "common_options", "options_of"]
 
@@ -53,6 +56,24 @@ class ConnectionOptions:
         :raises KeyringError: none is named, and the user has no home.
         """
         return default_path(os.environ) if self.keyring is None else self.keyring
+
+    def connect(self, attentive: bool = False) -> Session:
+        """Connect to the agent, and log in.
+
+        :param attentive: as for :func:`sockproto.blocking.connect`.
+        :raises AgentError: there is no agent, or it does not let us in.
+        :raises KeyringError: there is no fitting key.
+        """
+        from ..blocking import connect
+
+        return connect(
+            self.where,
+            self.keyring,
+            identity=self.identity,
+            server_id=self.server_id,
+            plaintext=self.plaintext,
+            attentive=attentive,
+        )
 
     def load_keyring(self) -> Keyring:
         """Read the keyring.

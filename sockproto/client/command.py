@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from sockproto.client.windows import OutputWindows
 from sockproto.errors import AgentError, ConnectionLost
-from sockproto.result import Output, Result
+from sockproto.output_credit import OutputCredit
+from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result
 from sockproto.wire.commands import CommandResult
-from sockproto.wire.messages import Stream
 
 if TYPE_CHECKING:
     from sockproto.client.protocol import SessionProtocol
 
-__all__ = ["DEFAULT_MAX_OUTPUT", "Command"]
-
-#: What :meth:`Command.wait` collects of a command's output unless told otherwise.
-DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024
+__all__ = ["Command"]
 
 
 class Command:
@@ -35,7 +31,7 @@ class Command:
     def __init__(self, protocol: SessionProtocol) -> None:
         self._protocol = protocol
         self._channel = 0
-        self._windows = OutputWindows()
+        self._credit = OutputCredit()
         self._pieces: deque[Output] = deque()
         self._readers: deque[Deferred[None]] = deque()
         self._unsent: deque[tuple[bytes, Deferred[None]]] = deque()
@@ -67,7 +63,7 @@ class Command:
             self._readers.append(waiter)
             await waiter
         piece = self._pieces.popleft()
-        amount = self._windows.consumed(piece.stream, len(piece.data))
+        amount = self._credit.consumed(piece.stream, len(piece.data))
         if amount:
             self._protocol.grant(self._channel, piece.stream, amount)
         return piece
@@ -79,18 +75,11 @@ class Command:
             ``truncated``.
         :raises AgentError: the command came to an end without a status.
         """
-        kept: dict[int, list[bytes]] = {Stream.OUT: [], Stream.ERR: []}
-        room = {Stream.OUT: max_output, Stream.ERR: max_output}
-        truncated = False
+        collected = Collected(max_output)
         while (piece := await self.read()) is not None:
-            stream = Stream(piece.stream)
-            data = piece.data[: room[stream]]
-            room[stream] -= len(data)
-            truncated = truncated or len(data) < len(piece.data)
-            kept[stream].append(data)
+            collected.add(piece)
         assert self._end is not None
-        collected = {stream: b"".join(pieces) for stream, pieces in kept.items()}
-        return Result.of(self._end, collected, truncated)
+        return collected.result(self._end)
 
     def write(self, data: bytes) -> Deferred[None]:
         """Send input to the command.

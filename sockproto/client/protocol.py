@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockproto.client.command import Command
-from sockproto.client.windows import WINDOWS
 from sockproto.errors import (
     AgentError,
     ConnectionLost,
@@ -22,6 +21,7 @@ from sockproto.errors import (
     RemoteProtocolError,
 )
 from sockproto.framing import FramedProtocol
+from sockproto.output_credit import WINDOWS
 from sockproto.wire import events
 from sockproto.wire.channels import PING_FEATURE, Settings
 from sockproto.wire.client_channels import ClientChannels

@@ -10,9 +10,9 @@ from typing import Self
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from sockproto.client.command import DEFAULT_MAX_OUTPUT, Command
+from sockproto.client.command import Command
 from sockproto.client.protocol import SessionProtocol
-from sockproto.result import Result
+from sockproto.result import DEFAULT_MAX_OUTPUT, Result
 from sockproto.wire.commands import CommandRequest
 from sockproto.wire.handshake import Login
 

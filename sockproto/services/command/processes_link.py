@@ -32,6 +32,8 @@ __all__ = ["HostLink", "Run", "Spawn"]
 
 _MOST_WAITING = 1024  # requests for a host that does not read, before further ones are refused
 _EVENTS_A_TURN = 64
+# The system grants each user 64 MiB of pipes; beyond that a new pipe holds no more than a page or two.
+_LARGE_PIPES = 32
 _REAP_PAUSE = 0.005
 _LONGEST_REAP_PAUSE = 0.25
 
@@ -146,7 +148,7 @@ class HostLink:
     def spawn(self, spec: Spawn, observer: IRunObserver) -> Run:
         if len(self._waiting) >= _MOST_WAITING:
             raise BlockingIOError(errno.EAGAIN, "the host process is not keeping up")
-        ours, theirs = make_pipes(spec.stdin)
+        ours, theirs = make_pipes(spec.stdin, large=len(self._runs) < _LARGE_PIPES)
         descriptors = list(theirs)
         self._last += 1
         message: dict[str, Any] = {"argv": spec.argv, "env": dict(spec.env), "cwd": spec.cwd}

@@ -8,12 +8,16 @@ import os
 
 __all__ = ["make_pipes", "memory_file"]
 
-_PIPE_SIZE = 256 * 1024
+# A third more throughput than with 64 KiB.
+_LARGE_PIPE = 256 * 1024
 
 
-def make_pipes(stdin: bool) -> tuple[tuple[int | None, int, int], tuple[int, ...]]:
+def make_pipes(
+    stdin: bool, large: bool = False
+) -> tuple[tuple[int | None, int, int], tuple[int, ...]]:
     """Make the pipes of one command.
 
+    :param large: enlarge the one for standard output, if that is allowed.
     :return: this side's ends, as (stdin, stdout, stderr), and the child's, in the same order.
     """
     opened: list[int] = []
@@ -27,9 +31,10 @@ def make_pipes(stdin: bool) -> tuple[tuple[int | None, int, int], tuple[int, ...
     pairs = list(zip(opened[::2], opened[1::2], strict=True))
     writable = pairs.pop(0) if stdin else None
     (stdout, child_stdout), (stderr, child_stderr) = pairs
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    ours = (None if writable is None else writable[1], stdout, stderr)
+    if large:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, _LARGE_PIPE)
+    ours: tuple[int | None, int, int] = (None if writable is None else writable[1], stdout, stderr)
     for descriptor in ours:
         if descriptor is not None:
             os.set_blocking(descriptor, False)

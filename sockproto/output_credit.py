@@ -6,13 +6,13 @@ from collections import Counter
 
 from sockproto.wire.messages import Stream
 
-__all__ = ["WINDOWS", "OutputWindows"]
+__all__ = ["WINDOWS", "OutputCredit"]
 
 #: What may be under way or unread of each stream: what a fast network holds in its round trip.
 WINDOWS = {Stream.OUT: 1024 * 1024, Stream.ERR: 256 * 1024}
 
 
-class OutputWindows:
+class OutputCredit:
     """The credit of one command's output, granted again as it is read."""
 
     def __init__(self) -> None:
