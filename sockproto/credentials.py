@@ -18,6 +18,15 @@ from sockproto.wire.handshake import Binding, ClientHandshake
 __all__ = ["Credentials", "credentials_for", "default_client_id"]
 
 
+def default_client_id() -> str:
+    """``user@host``, as far as ids can spell it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return re.sub(r"[^A-Za-z0-9._@-]", "-", f"{user}@{socket.gethostname()}")[:64]
+
+
 @frozen
 class Credentials:
     """A key and what it is to be used for.
@@ -33,7 +42,7 @@ class Credentials:
     key: Key
     service: str = "agent"
     server_id: str | None = None
-    client_id: str = field(factory=lambda: default_client_id())
+    client_id: str = field(factory=default_client_id)
     tls: bool = False
 
     def handshake(self, binding: Binding) -> ClientHandshake:
@@ -49,15 +58,6 @@ class Credentials:
             self.client_id,
             binding,
         )
-
-
-def default_client_id() -> str:
-    """``user@host``, as far as ids can spell it."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return re.sub(r"[^A-Za-z0-9._@-]", "-", f"{user}@{socket.gethostname()}")[:64]
 
 
 def credentials_for(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, Self
 
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.basic import StringTooLongError
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from sockproto.errors import FrameTooLong
 from sockproto.outbox import BATCH_LIMIT, OrderedTransport, Outbox
@@ -17,44 +16,11 @@ from sockproto.wire.frames import HEADER_LENGTH, LARGEST_LENGTH, FrameDecoder
 
 __all__ = ["FramedProtocol"]
 
-_HEADER = Struct("!I")
-_pack = _HEADER.pack
-_unpack_from = _HEADER.unpack_from
+_pack = Struct("!I").pack
+_unpack_from = Struct("!I").unpack_from
 
 # From this size on a payload is passed on beside its header instead of in one piece with it.
 _COPY_LIMIT = 2**12
-
-
-@implementer(IPushProducer)
-class _Pressure:
-    """Stops a protocol's reading while the transport has more to send than it wants to hold.
-
-    It is apart from the protocol's own `pauseProducing`, so that neither undoes the other.
-    """
-
-    def __init__(self, protocol: FramedProtocol, outbox: Outbox) -> None:
-        self._protocol = protocol
-        self._outbox = outbox
-
-    def pauseProducing(self) -> None:
-        outbox = self._outbox
-        if not outbox.full:
-            outbox.full = outbox.stalled = True
-            if not (outbox.closing or outbox.paused):
-                outbox.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        outbox = self._outbox
-        if outbox.full:
-            outbox.full = False
-            outbox.settle()
-            if not outbox.stalled:
-                outbox.transport.resumeProducing()
-                self._protocol._deliverHeld()
-
-    def stopProducing(self) -> None:
-        self._outbox.pressure = None
-        self._outbox.end()
 
 
 class FramedProtocol(Protocol):
@@ -62,22 +28,20 @@ class FramedProtocol(Protocol):
 
     Grammar: ``frame = uint32(length, big-endian) body[length]``, in either direction.
 
-    The callbacks and attributes are those of `twisted.protocols.basic.Int32StringReceiver`. What is
-    different:
+    As `twisted.protocols.basic.Int32StringReceiver`, and beyond it:
 
-    - The cost is linear in the bytes received, however they arrive, and what is held of a frame is
-      at most 9/8 of what came of it.
+    - The cost is linear in the bytes received, and what is held is at most 9/8 of what came.
     - `MAX_LENGTH` holds for what is sent too.
     - Nothing is delivered once the protocol has begun to close: after `loseConnection`,
-      `abortConnection` or `stopProducing` here or on ``self.transport``, after
-      `lengthLimitExceeded`, after an exception out of `stringReceived`, after `connectionLost`
-      (override it with an upcall), and when the transport is ``disconnecting`` for any other
-      reason. `loseConnection` lets go what was sent before it.
+      `abortConnection` or `stopProducing`, here or on ``self.transport``, after
+      `lengthLimitExceeded`, an exception out of `stringReceived`, or `connectionLost` (override it
+      with an upcall), and when the transport is ``disconnecting`` for any other reason.
+      `loseConnection` lets go what was sent before it.
     - While one read is being worked through, what `sendString` is given is collected. It goes out
-      in one piece at the end, or as soon as it is 64 KiB. At any other time it goes at once. The
-      order is always that of the calls: before anything is done with ``self.transport``, what was
-      collected is handed over. For that ``self.transport`` is an object of ours in front of the
-      real one; who writes to the real one, having it from elsewhere, can overtake the batch.
+      in one piece at the end, or as soon as it is 64 KiB; at any other time at once. The order is
+      always that of the calls: before anything is done with ``self.transport``, what was collected
+      is handed over. For that it is an object of ours in front of the real one; who writes to the
+      real one, having it from elsewhere, can overtake the batch.
     - ``structFormat`` and ``prefixLength`` only tell: a subclass cannot choose another header.
 
     :cvar MAX_LENGTH: the largest frame accepted or sent, in bytes; on the class or an instance; a
@@ -86,10 +50,9 @@ class FramedProtocol(Protocol):
         (Twisted's default, 99999, is below a round 100 KiB.)
     :cvar backPressure: whether to stop reading and delivering while the transport has more to send
         than it wants to hold, as a protocol must that answers whatever it reads. It takes the
-        transport's one place for a producer, from before ``connectionMade`` until the close. A
-        protocol that has a producer of its own leaves this off, registers it with
-        ``self.transport`` as ever, and calls `pauseProducing` and `resumeProducing` when that is
-        told to pause and resume.
+        transport's one place for a producer, from before ``connectionMade`` until the close. With a
+        producer of your own leave it off, register that with ``self.transport`` as ever, and
+        call `pauseProducing` and `resumeProducing` when it is told to pause and resume.
     :ivar paused: between `pauseProducing` and `resumeProducing`.
     """
 
@@ -98,7 +61,7 @@ class FramedProtocol(Protocol):
     prefixLength = HEADER_LENGTH
     backPressure = False
 
-    # Class attributes instead of an __init__, which subclasses of Twisted's class do not call.
+    # No __init__: subclasses of Twisted's class do not call it.
     _out: Outbox
     _facade: OrderedTransport | None = None
     _delivering = False
@@ -148,20 +111,16 @@ class FramedProtocol(Protocol):
     def makeConnection(self, transport: ITransport) -> None:
         self.transport = transport
         self.connected = 1
-        out = self._out
-        out.release_pressure()
+        self._out.releasePressure()
         if self.backPressure:
-            out.pressure = _Pressure(self, out)
-            out.transport.registerProducer(out.pressure, True)
-        self.connectionMade()
+            self._out.press(self._deliverHeld)
+        self.connectionMade()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: nothing more is delivered. Call this when overriding it."""
         self._out.end()
-        self._out.parts.clear()
+        self._out.drop()
         self._held = None
-
-    # What a subclass overrides.
 
     def stringReceived(self, string: bytes) -> None:
         """A frame has arrived.
@@ -178,8 +137,6 @@ class FramedProtocol(Protocol):
         :param length: what the header announces, in bytes.
         """
         self.loseConnection()
-
-    # What a subclass calls.
 
     def sendString(self, string: bytes) -> None:
         """Send a frame.
@@ -210,11 +167,11 @@ class FramedProtocol(Protocol):
 
     def loseConnection(self) -> None:
         """Close the connection once everything sent has gone out, and deliver nothing more."""
-        self._out.lose_connection()
+        self._out.loseConnection()
 
     def abortConnection(self) -> None:
         """Close the connection now, whatever is still to be sent, and deliver nothing more."""
-        self._out.abort_connection()
+        self._out.abortConnection()
 
     def pauseProducing(self) -> None:
         """Stop reading and delivering, within a read as well."""
@@ -232,9 +189,8 @@ class FramedProtocol(Protocol):
     def stopProducing(self) -> None:
         """Close the connection, as the transport's own ``stopProducing`` does."""
         self.paused = True
-        out = self._out
-        out.begin_to_close()
-        out.transport.stopProducing()
+        self._out.beginToClose()
+        self._out.transport.stopProducing()
 
     @property
     def recvd(self) -> bytes:
@@ -244,16 +200,13 @@ class FramedProtocol(Protocol):
 
     @recvd.setter
     def recvd(self, data: bytes) -> None:
-        self._offset = 0
         self._held = None
         if self._delivering:
-            self._data = data
-            self._out.stalled = True  # has the loop in _deliver look
-        else:
-            self._data = b""
+            # A new object always: that is what the loop in _deliver looks at.
+            self._data = bytes(bytearray(data))
+            self._offset = 0
+        elif data:
             self._hold(data, 0)
-
-    # The work.
 
     def dataReceived(self, data: bytes) -> None:
         out = self._out
@@ -264,10 +217,10 @@ class FramedProtocol(Protocol):
         elif out.closing or out.watched.disconnecting:
             self._held = None
         elif self._held is None:
-            if out.stalled:
-                self._hold(data, 0)
-            else:
+            if not out.stalled:
                 self._deliver(None, data, 0)
+            elif data:
+                self._hold(data, 0)
         else:
             self._held.feed(data)
             if not out.stalled:
@@ -277,15 +230,13 @@ class FramedProtocol(Protocol):
         """Deliver what is held, after a pause."""
         held = self._held
         out = self._out
-        if held is None or self._delivering or out.watched.disconnecting:
+        if held is None or self._delivering or out.gone():
             return
-        if getattr(out.transport, "disconnected", False):
-            return  # and an override of connectionLost did not tell us
         try:
             self._deliverFrom(held)
         except BaseException:
             # Nobody closes the connection for us: this was not called to deliver a read.
-            out.lose_connection()
+            out.loseConnection()
             raise
 
     def _deliverFrom(self, held: FrameDecoder) -> None:
@@ -332,35 +283,31 @@ class FramedProtocol(Protocol):
                 self._offset = offset
                 self.stringReceived(frame)
                 frame = None
-                if out.stalled:
-                    if self._data is not data or self._offset != offset:  # recvd was set
-                        data = self._data
-                        size = len(data)
-                        offset = 0
-                    out.settle()
-                    if out.stalled:
-                        break
-                if watched.disconnecting:
+                if self._data is not data:  # recvd was set
+                    data = self._data
+                    size = len(data)
+                    offset = 0
+                if out.stalled or watched.disconnecting:
                     break
         except BaseException:
-            out.closing = True  # nobody is to call stringReceived again
+            out.closing = out.stalled = True
             raise
         finally:
             self._delivering = out.open = False
             self._data = b""
             self._offset = 0
-            if out.stalled or out.closing:
-                out.settle()
             if offset < size and not out.closing:
-                self._hold(data, offset)
+                held = self._hold(data, offset)
+                if not (out.stalled or watched.disconnecting):
+                    held.next_frame()  # not there yet; but its header, if it is, was accepted
             # Last, since a transport may answer at once.
             out.flush()
 
-    def _hold(self, data: bytes, offset: int) -> None:
+    def _hold(self, data: bytes, offset: int) -> FrameDecoder:
         """Keep what is left of a read for the next one."""
-        if offset < len(data):
-            self._held = FrameDecoder(self.MAX_LENGTH)
-            self._held.feed(data, offset)
+        self._held = held = FrameDecoder(self.MAX_LENGTH)
+        held.feed(data, offset)
+        return held
 
     def _exceeded(self, length: int) -> None:
         """Report a header over the limit, after which nothing more is parsed or kept."""

@@ -37,7 +37,8 @@ class IChannelService(Interface):
     def open(channel: IChannel, request: Mapping[str, Any]) -> IServedChannel | None:
         """Take up a channel.
 
-        :param channel: the channel, on which ``accept`` or ``reject`` is to be called, now or later.
+        :param channel: the channel, on which ``accept`` or ``reject`` is to be called, now or
+            later.
         :param request: the JSON object of OPEN, not looked at yet.
         :return: who hears what comes on it, or ``None`` if it has been rejected.
         :raises InvalidRequest: the request is no such thing: the channel is rejected.

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 
 from attrs import Factory, field, frozen
 
-from .errors import KeyringError
-from .wire.handshake import ID_PATTERN, MIN_SECRET
+from sockproto.errors import KeyringError
+from sockproto.wire.handshake import MIN_SECRET
+from sockproto.wire.handshake_messages import ID_PATTERN
 
 __all__ = ["Key", "derive_secret", "is_id", "moment_expected", "new_key", "shown"]
 

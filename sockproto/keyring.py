@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from .errors import KeyringError
-from .key import Key, derive_secret, is_id, moment_expected, new_key, shown
-from .private_file import FileState, file_state, read_private
+from sockproto.errors import KeyringError
+from sockproto.key import Key, derive_secret, is_id, moment_expected, new_key, shown
+from sockproto.private_file import FileState, file_state, read_private
 
 __all__ = ["Key", "Keyring", "KeyringMissing", "derive_secret", "is_id", "new_key"]
 

@@ -13,9 +13,9 @@ from datetime import datetime
 
 from attrs import evolve, fields
 
-from .errors import KeyringError
-from .key import Key, new_key
-from .keyring import Keyring, KeyringMissing
+from sockproto.errors import KeyringError
+from sockproto.key import Key, new_key
+from sockproto.keyring import Keyring, KeyringMissing
 
 __all__ = ["add_keys", "create_keyring", "key_table", "moment_text", "revoke_key"]
 

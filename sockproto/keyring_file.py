@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from .errors import KeyringError
-from .key import Key
-from .keyring import Keyring
-from .private_file import FileState, file_state
+from sockproto.errors import KeyringError
+from sockproto.key import Key
+from sockproto.keyring import Keyring
+from sockproto.private_file import FileState, file_state
 
 __all__ = ["KeyringFile", "default_path"]
 

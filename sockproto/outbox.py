@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from socket import socket
 from typing import Any
 
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
+from zope.interface import implementer
 
-__all__ = ["BATCH_LIMIT", "OrderedTransport", "Outbox"]
+__all__ = ["BATCH_LIMIT", "OrderedTransport", "Outbox", "Pressure"]
 
 # A batch is handed to the transport once it holds this much, so that a reply many times the size of
 # its request meets the transport's own limit (64 KiB) and its producer is paused in time.
@@ -44,7 +47,7 @@ class _Unwatched:
         return bool(self._isClosing())
 
 
-def _send_parts(socket: socket, parts: list[bytes]) -> list[bytes]:
+def _sendParts(socket: socket, parts: list[bytes]) -> list[bytes]:
     """Send, without joining them, as many bytes as the socket takes at once.
 
     :return: what remains.
@@ -101,7 +104,7 @@ class Outbox:
         self.parts: list[bytes] = []
         self.size = 0
         self.open = self.closing = self.paused = self.full = self.stalled = False
-        self.pressure: object | None = None
+        self.pressure: Pressure | None = None
 
     def flush(self) -> None:
         """Hand the batch to the transport, in one call."""
@@ -132,22 +135,39 @@ class Outbox:
             self.parts = []
             self.size = 0
             if socket is not None:
-                parts = _send_parts(socket, parts)
+                parts = _sendParts(socket, parts)
             if parts:
                 transport.writeSequence(parts)
+
+    def drop(self) -> None:
+        """Forget the batch."""
+        self.parts.clear()
+        self.size = 0
 
     def settle(self) -> None:
         """Bring `stalled` up to date."""
         self.stalled = self.closing or self.paused or self.full
 
-    def begin_to_close(self) -> None:
+    def beginToClose(self) -> None:
         """Let go what was sent before the close, and deliver nothing from now on."""
         self.flush()
         self.end()
         # A connection is not closed while it has a producer that is paused.
-        self.release_pressure()
+        self.releasePressure()
 
-    def release_pressure(self) -> None:
+    def gone(self) -> bool:
+        """Whether the transport is closing or closed; nobody may have told us."""
+        return bool(self.watched.disconnecting or getattr(self.transport, "disconnected", False))
+
+    def press(self, resume: Callable[[], object]) -> None:
+        """Stop delivering while the transport is full.
+
+        :param resume: called to deliver what is held, when it no longer is.
+        """
+        self.pressure = Pressure(self, resume)
+        self.transport.registerProducer(self.pressure, True)
+
+    def releasePressure(self) -> None:
         """Give the transport's place for a producer back."""
         if self.pressure is not None:
             self.pressure = None
@@ -158,17 +178,50 @@ class Outbox:
         self.closing = self.stalled = True
         self.socket = None
 
-    def lose_connection(self) -> None:
+    def loseConnection(self) -> None:
         """Close once everything is sent."""
-        self.begin_to_close()
+        self.beginToClose()
         self.transport.loseConnection()
 
-    def abort_connection(self) -> None:
+    def abortConnection(self) -> None:
         """Close now; the batch is dropped."""
-        self.parts.clear()
-        self.size = 0
-        self.begin_to_close()
+        self.drop()
+        self.beginToClose()
         self.transport.abortConnection()
+
+
+@implementer(IPushProducer)
+class Pressure:
+    """Stops a protocol's reading while the transport has more to send than it wants to hold.
+
+    :param resume: has the protocol deliver what it holds.
+
+    It is apart from the protocol's own `pauseProducing`, so that neither undoes the other.
+    """
+
+    def __init__(self, outbox: Outbox, resume: Callable[[], object]) -> None:
+        self._outbox = outbox
+        self._resume = resume
+
+    def pauseProducing(self) -> None:
+        outbox = self._outbox
+        if not outbox.full:
+            outbox.full = outbox.stalled = True
+            if not (outbox.closing or outbox.paused):
+                outbox.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        outbox = self._outbox
+        if outbox.full:
+            outbox.full = False
+            outbox.settle()
+            if not outbox.stalled:
+                outbox.transport.resumeProducing()
+                self._resume()
+
+    def stopProducing(self) -> None:
+        self._outbox.pressure = None
+        self._outbox.end()
 
 
 class OrderedTransport:
@@ -211,18 +264,18 @@ class OrderedTransport:
         self._outbox.transport.writeSequence(data)
 
     def loseConnection(self, *args: Any, **kwargs: Any) -> None:
-        self._outbox.begin_to_close()
+        self._outbox.beginToClose()
         self._outbox.transport.loseConnection(*args, **kwargs)
 
     def abortConnection(self) -> None:
-        self._outbox.abort_connection()
+        self._outbox.abortConnection()
 
     def stopConsuming(self) -> None:
-        self._outbox.begin_to_close()
+        self._outbox.beginToClose()
         self._outbox.transport.stopConsuming()
 
     def stopProducing(self) -> None:
-        self._outbox.begin_to_close()
+        self._outbox.beginToClose()
         self._outbox.transport.stopProducing()
 
     def loseWriteConnection(self) -> None:

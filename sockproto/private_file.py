@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from .errors import KeyringError
+from sockproto.errors import KeyringError
 
 __all__ = ["MAX_SIZE", "FileState", "file_state", "read_private"]
 

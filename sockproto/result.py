@@ -86,7 +86,8 @@ class Collected:
 def signal_number(name: str) -> int:
     """The number of a signal on this machine.
 
-    :param name: without ``SIG``, as in :attr:`Result.signal`; ``RTMIN+3`` and numbers are understood.
+    :param name: without ``SIG``, as in :attr:`Result.signal`; ``RTMIN+3`` and numbers are
+        understood.
     :raises ValueError: there is none of that name.
     """
     base, plus, offset = name.partition("+")

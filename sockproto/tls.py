@@ -1,9 +1,9 @@
 """TLS as the agent uses it: contexts without certificates to manage, and the channel binding.
 
 Trust comes from the login (:mod:`sockproto.wire.handshake`), whose tags cover the exporter value of
-the very TLS session that it goes through; so neither side looks at the other's certificate.  This is
-the only module that imports pyOpenSSL, since the standard library's ``ssl`` has no exporter; it is
-imported only where a connection is TLS.
+the very TLS session that it goes through; so neither side looks at the other's certificate.  This
+is the only module that imports pyOpenSSL, since the standard library's ``ssl`` has no exporter; it
+is imported only where a connection is TLS.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from .errors import ConfigurationError
+from sockproto.errors import ConfigurationError
 
 __all__ = ["automatic_context", "channel_binding", "client_context", "context_from_file"]
 
@@ -42,8 +42,8 @@ def automatic_context() -> SSL.Context:
         .sign(key, SHA256())
     )
     context = _server_context()
-    context.use_privatekey(key)
-    context.use_certificate(certificate)
+    context.use_privatekey(key)  # type: ignore[arg-type]
+    context.use_certificate(certificate)  # type: ignore[arg-type]
     return context
 
 
@@ -83,7 +83,7 @@ def channel_binding(connection: SSL.Connection) -> bytes | None:
     """
     if connection.get_protocol_version_name() != _TLS_1_3:
         return None
-    return connection.export_keying_material(_EXPORTER_LABEL, _EXPORTER_LENGTH, b"")
+    return bytes(connection.export_keying_material(_EXPORTER_LABEL, _EXPORTER_LENGTH, b""))
 
 
 def _server_context() -> SSL.Context:

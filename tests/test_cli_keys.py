@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,8 @@ class KeysCase(SynchronousTestCase):
         """Name a keyring that is not there yet."""
         self.folder = Path(self.mktemp()).absolute()
         self.path = self.folder / "keyring.toml"
+        # Whatever goes wrong, no test gets at the keyring of the user who runs it.
+        self.patch(os, "environ", os.environ | {"XDG_CONFIG_HOME": str(self.folder / "config")})
 
     def run_(self, *args: str, input: str | None = None, path: Path | None = None) -> Result:
         """Run ``sockproto keys`` with arguments."""

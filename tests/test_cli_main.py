@@ -384,6 +384,7 @@ class ProcessTests(SynchronousTestCase):
         """An environment that finds the package from anywhere, and a keyring."""
         self.path = Path(self.mktemp()).absolute() / "keyring.toml"
         self.env = os.environ | {
+            "XDG_CONFIG_HOME": str(self.path.parent),
             "PYTHONPATH": str(ROOT),
             "SOCKPROTO_KEYRING": str(self.path),
         }

@@ -536,6 +536,14 @@ class KeyringFileTests(FileCase):
         self.assertEqual(list(file.current()), ["k2"])
         self.assertIsNone(file.error)
 
+    def test_chmod(self) -> None:
+        """A mode that is put right makes the file good again, though nothing in it has changed."""
+        self.write(table(), mode=0o644)
+        file = KeyringFile(self.path)
+        self.assertRaises(KeyringError, file.current)
+        self.path.chmod(0o600)
+        self.assertEqual(list(file.current()), ["k1"])
+
     def test_neverGood(self) -> None:
         """Without a last good one, the error is raised, until the file can be used."""
         file = KeyringFile(self.path)

@@ -1,7 +1,7 @@
 """The login in front of any Twisted factory or endpoint."""
 
-from .client import AuthenticatingEndpoint
-from .principal import Principal
-from .server import AuthenticatingFactory
+from sockproto.auth.client import AuthenticatingEndpoint
+from sockproto.auth.principal import Principal
+from sockproto.auth.server import AuthenticatingFactory
 
 __all__ = ["AuthenticatingEndpoint", "AuthenticatingFactory", "Principal"]

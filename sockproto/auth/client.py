@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
+    ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-from ..credentials import Credentials
-from ..errors import LoginFailed, RemoteProtocolError
-from ..wire.frames import FrameDecoder, encode_frame
-from ..wire.handshake import MAX_MESSAGE, Binding, Login
-from .principal import Principal
-from .transport import AuthenticatedTransport, binding_data, binding_of, describe, host_of
+from sockproto.auth.principal import Principal
+from sockproto.auth.transport import (
+    AuthenticatedTransport,
+    binding_data,
+    binding_of,
+    describe,
+    host_of,
+)
+from sockproto.credentials import Credentials
+from sockproto.errors import LoginFailed, RemoteProtocolError
+from sockproto.wire.frames import FrameDecoder, encode_frame
+from sockproto.wire.handshake import Binding, Login
+from sockproto.wire.handshake_messages import MAX_MESSAGE
 
 __all__ = ["AuthenticatingEndpoint", "ClientLogin"]
 
@@ -34,6 +44,9 @@ class _State(Enum):
     FAILED = "failed"
 
 
+_LOGGING_IN = frozenset({_State.HELLO_EXPECTED, _State.ANSWER_EXPECTED})
+
+
 class ClientLogin(Protocol):
     """One connection: first the login, then whatever the inner protocol speaks::
 
@@ -41,12 +54,15 @@ class ClientLogin(Protocol):
                          -> FAIL  end
     """
 
+    transport: Any
+
     def __init__(self, factory: _ClientLoginFactory, address: IAddress) -> None:
         self._factory = factory
         self._address = address
         self._state = _State.HELLO_EXPECTED
         self._frames = FrameDecoder(MAX_MESSAGE)
         self._inner: IProtocol | None = None
+        self._timer: IDelayedCall | None = None
 
     def logPrefix(self) -> str:
         """The inner protocol's, once there is one."""
@@ -68,7 +84,7 @@ class ClientLogin(Protocol):
             self._inner.dataReceived(data)
             return
         self._frames.feed(data)
-        while self._inner is None and self._state is not _State.FAILED:
+        while self._state in _LOGGING_IN:
             try:
                 message = self._frames.next_frame()
                 if message is None:
@@ -90,7 +106,7 @@ class ClientLogin(Protocol):
 
     def _enter(self, login: Login) -> None:
         """Both sides are proven: build what is behind the login."""
-        self._timer.cancel()
+        self._cancelTimer()
         self._state = _State.INSIDE
         rest = self._frames.unread
         del self._frames
@@ -108,7 +124,7 @@ class ClientLogin(Protocol):
             login.server_id, (), login, host_of(self._address), describe(self._address)
         )
         self._inner = inner
-        inner.makeConnection(AuthenticatedTransport(self.transport, principal))
+        inner.makeConnection(cast(ITransport, AuthenticatedTransport(self.transport, principal)))
         self._factory.connected.callback(inner)
         if rest and self._inner is not None:
             inner.dataReceived(rest)
@@ -124,9 +140,8 @@ class ClientLogin(Protocol):
         self._factory.fail(reason)
 
     def _cancelTimer(self) -> None:
-        timer = getattr(self, "_timer", None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def readConnectionLost(self) -> None:
         """The server sends no more (only where the inner protocol wants to know)."""
@@ -182,8 +197,9 @@ class _ClientLoginFactory(Factory):
         self.wrappedFactory.doStop()
         super().doStop()
 
-    def buildProtocol(self, addr: IAddress) -> ClientLogin:
+    def buildProtocol(self, addr: IAddress | None) -> ClientLogin:
         """A protocol that begins with the login."""
+        assert addr is not None
         return ClientLogin(self, addr)
 
     def fail(self, reason: Exception | Failure) -> None:

@@ -16,11 +16,11 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from ..admission import Admission
-from ..keyring_file import KeyringFile
-from ..limits import Limits
-from ..names import default_server_id
-from .server import AuthenticatingFactory, KeySource
+from sockproto.admission import Admission
+from sockproto.auth.server import AuthenticatingFactory, KeySource
+from sockproto.keyring_file import KeyringFile
+from sockproto.limits import Limits
+from sockproto.names import default_server_id
 
 __all__ = ["AuthenticatingServerEndpoint", "parseServerEndpoint"]
 
@@ -73,8 +73,8 @@ class AuthenticatingServerEndpoint:
 def parseServerEndpoint(reactor: Any, *args: str, **kwargs: str) -> AuthenticatingServerEndpoint:
     """Make the endpoint of ``hmac:hmac_service=NAME:hmac_keyring=FILE:ENDPOINT``.
 
-    ``hmac_server_id=ID`` may be given as well.  All that is left is the endpoint below, joined again
-    as it was.
+    ``hmac_server_id=ID`` may be given as well.  All that is left is the endpoint below, joined
+    again as it was.
 
     :raises ValueError: something is missing or not known.
     :raises KeyringError: the keyring cannot be read.

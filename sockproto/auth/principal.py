@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ..wire.handshake import Login
+from sockproto.wire.handshake import Login
 
 __all__ = ["Principal"]
 

@@ -8,9 +8,9 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, ISSLTransport, ITransport
 from zope.interface import directlyProvides, providedBy
 
-from ..interfaces import IAuthenticatedTransport
-from ..wire.handshake import Binding
-from .principal import Principal
+from sockproto.auth.principal import Principal
+from sockproto.interfaces import IAuthenticatedTransport
+from sockproto.wire.handshake import Binding
 
 __all__ = ["AuthenticatedTransport", "binding_data", "binding_of", "describe", "host_of"]
 
@@ -18,8 +18,8 @@ __all__ = ["AuthenticatedTransport", "binding_data", "binding_of", "describe", "
 class AuthenticatedTransport:
     """The transport below, and who is at its other end.
 
-    Everything but :attr:`principal` is the transport's own, so what it can do (producers, half-close,
-    TLS) stays to be had.
+    Everything but :attr:`principal` is the transport's own, so what it can do (producers,
+    half-close, TLS) stays to be had.
 
     :param transport: the transport that the login went through.
     :param principal: who logged in.
@@ -43,13 +43,14 @@ def binding_of(transport: ITransport) -> Binding:
 
 
 def binding_data(transport: ITransport, binding: Binding) -> bytes | None:
-    """The bytes that tie a login to this transport: to be asked for once bytes have come through it.
+    """The bytes that tie a login to this transport: to be asked for once bytes have come through
+    it.
 
     :return: ``None`` where the TLS session cannot give any: the login has to fail.
     """
     if binding is Binding.NONE:
         return b""
-    from ..tls import channel_binding
+    from sockproto.tls import channel_binding
 
     return channel_binding(transport.getHandle())  # type: ignore[attr-defined]
 

@@ -24,8 +24,8 @@ class Command:
     """A running command, from :meth:`Session.start <sockproto.blocking.Session.start>`.
 
     Read its output piece by piece (``for piece in command``), or all of it with its end
-    (``command.wait()``).  What is not read holds the command back: nothing is kept beyond a window of
-    a MiB.
+    (``command.wait()``).  What is not read holds the command back: nothing is kept beyond a window
+    of a MiB.
     """
 
     def __init__(self, session: Session, machine: ClientChannels, channel: int) -> None:

@@ -25,12 +25,13 @@ from sockproto.output_credit import WINDOWS
 from sockproto.result import DEFAULT_MAX_OUTPUT, Result
 from sockproto.target import DEFAULT_WHERE, Target
 from sockproto.wire import events
-from sockproto.wire.channels import PING_FEATURE, Settings
 from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.commands import CommandRequest, CommandResult
 from sockproto.wire.frames import FrameDecoder, encode_frame
-from sockproto.wire.handshake import MAX_MESSAGE, Binding, Login
+from sockproto.wire.handshake import Binding, Login
+from sockproto.wire.handshake_messages import MAX_MESSAGE
 from sockproto.wire.messages import Stream
+from sockproto.wire.settings import PING_FEATURE, Settings
 
 __all__ = ["Session", "connect"]
 
@@ -49,8 +50,8 @@ def connect(
 ) -> Session:
     """Connect to an agent, and log in.
 
-    :param where: ``tcp:HOST:PORT`` (plaintext, this machine only), ``unix:PATH``, or ``HOST[:PORT]``
-        (TLS).
+    :param where: ``tcp:HOST:PORT`` (plaintext, this machine only), ``unix:PATH``, or
+        ``HOST[:PORT]`` (TLS).
     :param key: a key, or the path of a keyring; the user's own keyring unless given.
     :param identity: whose key to take from a keyring: the newest that is valid.
     :param server_id: the server to expect; any that holds the key's secret unless given.
@@ -109,7 +110,8 @@ def _message(transport: Transport, frames: FrameDecoder, deadline: float) -> byt
 
 
 class Session:
-    """What :func:`connect` gives: any number of commands at once over one connection, in one thread.
+    """What :func:`connect` gives: any number of commands at once over one connection, in one
+    thread.
 
     Nothing happens in the background: while none of its methods runs, the agent's output waits.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import time
@@ -227,7 +226,7 @@ def _readable(descriptor: int, timeout: float) -> bool:
 
 
 def _lost(error: OSError) -> ConnectionLost:
-    return ConnectionLost(f"the connection was lost: {error.strerror or os.strerror(error.errno)}")
+    return ConnectionLost(f"the connection was lost: {error.strerror or error}")
 
 
 def _tls_reason(error: Exception) -> str:

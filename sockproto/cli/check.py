@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ConfigurationError
-from .command import command, one_line, warn
-from .options import ConnectionOptions
+from sockproto.cli.command import command, one_line, warn
+from sockproto.cli.options import ConnectionOptions
+from sockproto.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ..server.config import Configuration, ListenerSettings
-    from ..services.command.rules import Decision
+    from sockproto.server.config import Configuration, ListenerSettings
+    from sockproto.services.command.rules import Decision
 
 __all__ = ["check"]
 
@@ -52,7 +52,7 @@ def check(
     The exit status is 1 if the configuration cannot be used, or the request is refused.
     """
     # The one subcommand that reads what a server reads: the others start without cattrs.
-    from ..server.config import read_configuration
+    from sockproto.server.config import read_configuration
 
     if (requester is None) != (not argv):
         raise click.UsageError("--as IDENTITY and -- ARGV... go together")
@@ -109,10 +109,10 @@ def _summarise(file: str, configuration: Configuration) -> None:
 def _protection(listener: ListenerSettings) -> str:
     """How a listener is protected, in a few words."""
     login = "login" if listener.authenticates else "no login"
-    if listener.tls == "auto":
+    if listener.protection == "auto":
         return f"{login}, TLS with a certificate made at start"
-    if listener.tls is not None:
-        return f"{login}, TLS with {listener.tls}"
+    if listener.protection is not None:
+        return f"{login}, TLS with {listener.protection}"
     return f"{login}, no TLS, {'this machine only' if listener.is_local else 'open to the network'}"
 
 

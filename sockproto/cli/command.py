@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from ..errors import AgentError, ConfigurationError, KeyringError, SockprotoError
-from .options import CommonOption, ConnectionOptions, common_options, options_of
+from sockproto.cli.options import CommonOption, ConnectionOptions, common_options, options_of
+from sockproto.errors import AgentError, ConfigurationError, KeyringError, SockprotoError
 
 __all__ = [
     "NO_STATUS",
@@ -67,6 +67,7 @@ class _Documented(click.Command):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
         self.examples = examples
         self.local = local
         self.passes_status = passes_status
@@ -187,10 +188,7 @@ def command(
             examples=examples,
             local=local,
             passes_status=passes_status,
-            context_settings={
-                "allow_interspersed_args": interspersed,
-                "help_option_names": ["-h", "--help"],
-            },
+            context_settings={"allow_interspersed_args": interspersed},
         )(with_options)
         if parent is not None:
             parent.add_command(made)

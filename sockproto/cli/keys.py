@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 import click
 from attrs import evolve
 
-from ..errors import KeyringError
-from ..key import Key, new_key
-from ..keyring import Keyring
-from ..keyring_edit import add_keys, key_table, moment_text, revoke_key
-from ..private_file import MAX_SIZE
-from .command import Group, command, warn
-from .options import ConnectionOptions
-from .parameters import IdType, MomentType
+from sockproto.cli.command import Group, command, warn
+from sockproto.cli.options import ConnectionOptions
+from sockproto.cli.parameters import IdType, MomentType
+from sockproto.errors import KeyringError
+from sockproto.key import Key, new_key
+from sockproto.keyring import Keyring
+from sockproto.keyring_edit import add_keys, key_table, moment_text, revoke_key
+from sockproto.private_file import MAX_SIZE
 
 __all__ = ["keys"]
 
@@ -31,7 +31,6 @@ keys = Group(
     and client each have a keyring, a file of keys with mode 0600: the agent of those it accepts,
     the client of those it logs in with. A client may hold a master, from which each host gets a
     secret of its own.""",
-    context_settings={"help_option_names": ["-h", "--help"]},
     examples=[
         ("sockproto keys new owner --if-missing", "the first key on a machine"),
         (

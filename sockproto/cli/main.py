@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 from attrs import frozen
 
-from .command import NO_STATUS, Command, Failure, Group, one_line
+from sockproto.cli.command import NO_STATUS, Command, Failure, Group, one_line
 
 __all__ = ["SUBCOMMANDS", "Program", "Subcommand", "main", "program"]
 
@@ -99,7 +99,6 @@ class Program(Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _forget_output()
             ctx.exit(_READER_GONE)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
@@ -202,7 +201,6 @@ program = Program(
             help="Show the version and exit.",
         )
     ],
-    context_settings={"help_option_names": ["-h", "--help"]},
     examples=[
         ("sockproto run -- uname -a", "run a command on the agent of this machine"),
         ("sockproto run --connect web1 -- df -h", "on another, over TLS"),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve, frozen
 
-from ..keyring import Keyring
-from ..keyring_file import default_path
-from ..target import DEFAULT_WHERE
+from sockproto.keyring import Keyring
+from sockproto.keyring_file import default_path
+from sockproto.target import DEFAULT_WHERE
 
 if TYPE_CHECKING:
-    from ..blocking import Session
+    from sockproto.blocking import Session
 
 __all__ = ["CommonOption", "ConnectionOptions", "common_options", "options_of"]
 
@@ -64,7 +64,7 @@ class ConnectionOptions:
         :raises AgentError: there is no agent, or it does not let us in.
         :raises KeyringError: there is no fitting key.
         """
-        from ..blocking import connect
+        from sockproto.blocking import connect
 
         return connect(
             self.where,

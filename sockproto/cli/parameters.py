@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..key import is_id
+from sockproto.key import is_id
 
 __all__ = ["IdType", "MomentType"]
 

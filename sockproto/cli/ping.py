@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .command import command
-from .options import ConnectionOptions
+from sockproto.cli.command import command
+from sockproto.cli.options import ConnectionOptions
 
 __all__ = ["ping"]
 

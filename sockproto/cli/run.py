@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import click
 
-from ..blocking import Command, Session
-from ..errors import AgentError, ConfigurationError, KeyringError, SockprotoError
-from ..result import Result, signal_number
-from ..wire.commands import CommandRequest
-from ..wire.messages import Stream
-from .command import NO_STATUS, Failure, command, one_line, warn
-from .options import ConnectionOptions
+from sockproto.blocking import Command, Session
+from sockproto.cli.command import NO_STATUS, Failure, command, one_line, warn
+from sockproto.cli.options import ConnectionOptions
+from sockproto.errors import AgentError, ConfigurationError, KeyringError, SockprotoError
+from sockproto.result import Result, signal_number
+from sockproto.wire.commands import CommandRequest
+from sockproto.wire.messages import Stream
 
 __all__ = ["run"]
 
@@ -67,8 +67,8 @@ def run(
     Its output comes as it is written, stdout and stderr apart. No shell is involved: each word
     reaches the program as it is. Ctrl-C ends the command and all that it has started.
 
-    The exit status is the command's; 128 + N if signal N ended it; 130 after Ctrl-C; 255 where there
-    is none, with a line on stderr that says why."""
+    The exit status is the command's; 128 + N if signal N ended it; 130 after Ctrl-C; 255 where
+    there is none, with a line on stderr that says why."""
     request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=_environment(env))
     try:
         with options.connect(attentive=True) as session:

@@ -84,9 +84,9 @@ class Command:
     def write(self, data: bytes) -> Deferred[None]:
         """Send input to the command.
 
-        :return: fires once it has been sent: wait for it before sending more, so that what the command
-            does not read is not piled up here.  Input that the command does not want any longer counts
-            as sent.
+        :return: fires once it has been sent: wait for it before sending more, so that what the
+            command does not read is not piled up here.  Input that the command does not want any
+            longer counts as sent.
         """
         sent: Deferred[None] = Deferred()
         if self._inputOver or self._ended:

@@ -23,10 +23,10 @@ from sockproto.errors import (
 from sockproto.framing import FramedProtocol
 from sockproto.output_credit import WINDOWS
 from sockproto.wire import events
-from sockproto.wire.channels import PING_FEATURE, Settings
 from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.commands import CommandResult
 from sockproto.wire.messages import Stream
+from sockproto.wire.settings import PING_FEATURE, Settings
 
 __all__ = ["SessionProtocol"]
 
@@ -198,7 +198,7 @@ class SessionProtocol(FramedProtocol):
     def _rejected(self, event: events.ChannelRejected) -> None:
         self._commands.pop(event.channel).failed(Refused(event.message, event.code))
 
-    def _data(self, event: events.DataReceived) -> None:
+    def _dataCame(self, event: events.DataReceived) -> None:
         self._commands[event.channel].outputReceived(event.stream, event.data)
 
     def _credit(self, event: events.CreditReceived) -> None:
@@ -230,7 +230,7 @@ class SessionProtocol(FramedProtocol):
         events.SettingsReceived: _settled,
         events.ChannelAccepted: _accepted,
         events.ChannelRejected: _rejected,
-        events.DataReceived: _data,
+        events.DataReceived: _dataCame,
         events.EndReceived: _nothing,
         events.StopReceived: _stop,
         events.CreditReceived: _credit,

@@ -58,14 +58,9 @@ def check_listener(listener: ListenerSettings) -> tuple[list[str], list[str]]:
         errors.append(f"{where}: {service.name} is served over UDP only (udp:PORT)")
     if service.authenticates and listener.auth is False:
         errors.append(f"{where}: {service.name} always logs in; auth = false is not possible")
-    if errors or not listener.authenticates or endpoint.is_local or listener.tls is not None:
+    if errors or not listener.authenticates or endpoint.is_local or listener.protection:
         return errors, []
-    if listener.allow_plaintext:
-        return [], [
-            f"{where}: logs in without TLS beyond this machine (allow_plaintext = true); "
-            "everything after the login can be read and changed on the way"
-        ]
-    return [
-        f'{where}: a login beyond this machine needs tls = "auto" (or a PEM file), '
-        "or allow_plaintext = true"
-    ], []
+    return [], [
+        f"{where}: logs in without TLS beyond this machine (allow_plaintext = true); "
+        "everything after the login can be read and changed on the way"
+    ]

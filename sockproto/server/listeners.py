@@ -77,7 +77,8 @@ class Listeners:
 
 
 def _description(settings: ListenerSettings) -> str:
-    """The endpoint string; a Unix socket is for its owner alone unless the string says otherwise."""
+    """The endpoint string; a Unix socket is for its owner alone unless the string says otherwise.
+    The endpoint string; a Unix socket is for its owner alone unless the string says otherwise."""
     endpoint = Endpoint.parse(settings.endpoint)
     if endpoint.kind == "unix" and "mode" not in endpoint.arguments:
         return f"{settings.endpoint}:mode={quoteStringArgument('600')}"
@@ -95,8 +96,8 @@ def _how(settings: ListenerSettings) -> str:
     parts = []
     if settings.authenticates:
         parts.append("behind the login")
-    if settings.tls is not None:
-        parts.append("with TLS" if settings.tls == "auto" else f"with TLS of {settings.tls}")
+    if settings.protection is not None:
+        parts.append("TLS" if settings.protection == "auto" else f"TLS of {settings.protection}")
     return f" ({', '.join(parts)})" if parts else ""
 
 

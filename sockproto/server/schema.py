@@ -65,7 +65,7 @@ class ListenerSettings:
     :ivar endpoint: a Twisted endpoint string, or the same for ``udp`` and ``udp6``.
     :ivar auth: whether clients log in first; ``None``: as the service is.
     :ivar tls: ``auto`` (a certificate in memory, with channel binding), the path of a PEM file, or
-        ``None``.
+        ``None``; what holds is :attr:`protection`.
     :ivar allow_plaintext: that logins beyond this machine go without TLS is intended.
     :ivar own: the service's own settings, an instance of its ``settings`` class, where it has one.
     """
@@ -81,6 +81,14 @@ class ListenerSettings:
     def authenticates(self) -> bool:
         """Whether a client has to log in."""
         return SERVICES[self.service].authenticates or bool(self.auth)
+
+    @property
+    def protection(self) -> str | None:
+        """What TLS there is, as :attr:`tls` has it: a login beyond this machine has it unless
+        ``allow_plaintext`` says otherwise."""
+        if self.tls is not None or self.allow_plaintext or not self.authenticates or self.is_local:
+            return self.tls
+        return "auto"
 
     @property
     def is_local(self) -> bool:

@@ -124,12 +124,13 @@ class Server(MultiService):
         )
         assert isinstance(factory, AuthenticatingFactory)
         self._logins.append(factory)
-        if settings.tls is None:
+        protection = settings.protection
+        if protection is None:
             return factory
         from sockproto.auth.tls import tlsFactory
         from sockproto.tls import automatic_context, context_from_file
 
-        context = automatic_context() if settings.tls == "auto" else context_from_file(settings.tls)
+        context = automatic_context() if protection == "auto" else context_from_file(protection)
         return tlsFactory(self._reactor, context, factory)
 
     # Reload

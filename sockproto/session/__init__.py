@@ -1,5 +1,5 @@
 """The agent connection behind the login, on the server."""
 
-from .protocol import AgentFactory
+from sockproto.session.factory import AgentFactory
 
 __all__ = ["AgentFactory"]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from ..interfaces import IChannel, IServedChannel
-from ..wire.messages import Stream
-from .input_credit import InputWindow
+from sockproto.interfaces import IChannel, IServedChannel
+from sockproto.session.input_credit import InputWindow
+from sockproto.wire.messages import Stream
 
 if TYPE_CHECKING:
-    from .protocol import AgentProtocol
+    from sockproto.session.protocol import AgentProtocol
 
 __all__ = ["ServerChannel"]
 

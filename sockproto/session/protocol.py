@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..auth.principal import Principal
-from ..errors import FrameTooLong, RemoteProtocolError
-from ..framing import FramedProtocol
-from ..interfaces import IChannelService, IDroppable
-from ..limits import Limits
-from ..wire import events
-from ..wire.channels import PING_FEATURE, Settings
-from ..wire.commands import InvalidRequest
-from ..wire.server_channels import ServerChannels
-from .channel import ServerChannel
-from .input_credit import InputPool
-from .keepalive import keep_alive
-from .turns import Turns
+from sockproto.auth.principal import Principal
+from sockproto.errors import FrameTooLong, RemoteProtocolError
+from sockproto.framing import FramedProtocol
+from sockproto.interfaces import IDroppable
+from sockproto.session.channel import ServerChannel
+from sockproto.session.input_credit import InputPool
+from sockproto.session.keepalive import keep_alive
+from sockproto.session.turns import Turns
+from sockproto.wire import events
+from sockproto.wire.commands import InvalidRequest
+from sockproto.wire.server_channels import ServerChannels
+from sockproto.wire.settings import PING_FEATURE
 
-__all__ = ["AgentFactory", "AgentProtocol"]
+if TYPE_CHECKING:
+    from sockproto.session.factory import AgentFactory
+
+__all__ = ["AgentProtocol"]
 
 #: Replies other than DATA that a peer may leave unread; who owes more is being flooded.
 MAX_OWED = 65_536
@@ -223,7 +224,7 @@ class AgentProtocol(FramedProtocol):
             self._log.failure("{session}: opening a channel failed", session=self.describe())
             channel.fail("internal", "the server made a mistake; its log says which")
 
-    def _data(self, event: events.DataReceived) -> None:
+    def _dataCame(self, event: events.DataReceived) -> None:
         channel = self._channels[event.channel]
         channel.received(len(event.data))
         self._tell(channel, "dataReceived", event.data)
@@ -274,7 +275,7 @@ class AgentProtocol(FramedProtocol):
     _RECEIVERS: ClassVar[dict[type, Callable[[AgentProtocol, Any], None]]] = {
         events.SettingsReceived: _nothing,
         events.ChannelOpened: _opened,
-        events.DataReceived: _data,
+        events.DataReceived: _dataCame,
         events.EndReceived: _end,
         events.StopReceived: _stop,
         events.CreditReceived: _credit,
@@ -284,54 +285,3 @@ class AgentProtocol(FramedProtocol):
         events.PongReceived: _nothing,
         events.GoingAway: _goingAway,
     }
-
-
-class AgentFactory(Factory):
-    """Serves agent connections, to be put behind the login.
-
-    :param clock: the reactor.
-    :param services: what channels may ask for, by name.
-    :param limits: the figures.
-    :ivar sessions: the connections that are open.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        services: Mapping[str, IChannelService],
-        limits: Limits | None = None,
-    ) -> None:
-        self.clock = clock
-        self.services = services
-        self.limits = Limits() if limits is None else limits
-        self.settings = Settings(
-            max_frame=self.limits.frame,
-            max_channels=self.limits.channels,
-            credit=InputPool.initial_credit(self.limits.channels),
-            features=sorted(services),
-        )
-        self.sessions: set[AgentProtocol] = set()
-        self._empty: list[Deferred[None]] = []
-
-    def buildProtocol(self, addr: IAddress) -> AgentProtocol:
-        """A session."""
-        return AgentProtocol(self)
-
-    def sessionOver(self, session: AgentProtocol) -> None:
-        """A session's connection is gone."""
-        self.sessions.discard(session)
-        if not self.sessions:
-            waiting, self._empty = self._empty, []
-            for deferred in waiting:
-                deferred.callback(None)
-
-    def whenEmpty(self) -> Deferred[None]:
-        """Fires once no session is open."""
-        deferred: Deferred[None] = Deferred()
-        if self.sessions:
-            self._empty.append(deferred)
-        else:
-            deferred.callback(None)
-        return deferred

@@ -15,9 +15,10 @@ __all__ = ["Turns"]
 class Turns:
     """Lets the streams of a connection write one after another, while the transport takes bytes.
 
-    It is the producer of the connection's transport.  A stream that has something to write is put in
-    the queue with :meth:`ready`; its turn is a call, which writes at most one DATA frame and returns
-    whether it has more.  So a fat stream delays a thin one by no more than one frame of each other.
+    It is the producer of the connection's transport.  A stream that has something to write is put
+    in the queue with :meth:`ready`; its turn is a call, which writes at most one DATA frame and
+    returns whether it has more.  So a fat stream delays a thin one by no more than one frame of
+    each other.
     """
 
     def __init__(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import LocalProtocolError, RemoteProtocolError
-from .channels import Channel, Channels, ChannelState, Settings
-from .events import ChannelAccepted, ChannelClosed, ChannelRejected, Event, GoingAway
-from .messages import FrameType, Stream, decode_json, pack, pack_json
+from sockproto.errors import LocalProtocolError, RemoteProtocolError
+from sockproto.wire.channels import Channel, Channels, ChannelState
+from sockproto.wire.events import ChannelAccepted, ChannelClosed, ChannelRejected, Event, GoingAway
+from sockproto.wire.messages import FrameType, Stream, decode_json, pack, pack_json
+from sockproto.wire.settings import Settings
 
 __all__ = ["ClientChannels"]
 

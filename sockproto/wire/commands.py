@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from attrs import field, frozen
 
-from ..errors import RemoteProtocolError
-from .messages import decode_bytes, encode_bytes
+from sockproto.errors import RemoteProtocolError
+from sockproto.wire.messages import decode_bytes, encode_bytes
 
 __all__ = ["CommandRequest", "CommandResult", "InvalidRequest"]
 

@@ -1,14 +1,8 @@
 """The login ``sockproto-auth-v1``: both sides as machines without I/O.
 
-Each message is the payload of one frame of at most :data:`MAX_MESSAGE` bytes::
-
-    HELLO  server -> client   01 01 lp8(suites) cb_mask lp8(service) lp8(server_id) Ns[32]
-    AUTH   client -> server   02 01 suite cb lp8(key_id) lp8(client_id) Nc[32] tag_c[32]
-    OK     server -> client   03 lp8(grants) session_id[16] tag_s[32]
-    FAIL   server -> client   04 01
-
-``lp8(x)`` is one length byte, then ``x``.  The tags prove knowledge of the shared secret over the
-whole transcript, and over the TLS exporter value (RFC 9266) where the connection is TLS::
+The messages are in :mod:`~sockproto.wire.handshake_messages`.  Their tags prove knowledge of the
+shared secret over the whole transcript, and over the TLS exporter value (RFC 9266) where the
+connection is TLS::
 
     PRK   = HKDF-Extract-SHA256(salt = Ns || Nc, IKM = secret)                    (RFC 5869)
     T1    = SHA256("sockproto-auth-v1\\0" || lp32(HELLO) || lp32(AUTH0) || lp32(cb_data))
@@ -24,42 +18,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import re
 from collections.abc import Callable
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import frozen
 
-from ..errors import LocalProtocolError, RemoteProtocolError
+from sockproto.errors import LocalProtocolError, RemoteProtocolError
+from sockproto.wire.handshake_messages import FAIL, Auth, Hello, Ok, checked_id, lp32, reference
 
 __all__ = [
-    "FAIL",
-    "ID_PATTERN",
-    "MAX_MESSAGE",
     "MIN_SECRET",
     "Binding",
     "ClientHandshake",
-    "Hello",
     "Login",
     "LoginRefused",
+    "Refusal",
     "ServerHandshake",
-    "reference",
 ]
 
-#: The limit of a frame during the login; the longest message there can be has 452 bytes.
-MAX_MESSAGE = 1024
 #: A secret shorter than this is refused by everything that reads or makes keys.
 MIN_SECRET = 16
-#: What a key id, a client id, a server id and a service name look like.
-ID_PATTERN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-#: The one answer to every login that is refused.
-FAIL = b"\x04\x01"
 
 _LABEL = b"sockproto-auth-v1"
-_HELLO, _AUTH, _OK = b"\x01\x01", b"\x02\x01", b"\x03"
 _SUITE_HMAC_SHA256 = 0x01
 _NONCE = 32
-_TAG = 32
 _SESSION_ID = 16
 # What the computation runs on for a key that does not exist, so that it takes as long.
 _DUMMY_SECRET = bytes(32)
@@ -112,85 +94,6 @@ class Refusal:
     client_id: str | None = None
 
 
-@frozen
-class Hello:
-    """The server's first message, read."""
-
-    suites: bytes
-    cb_mask: int
-    service: str
-    server_id: str
-    nonce: bytes = field(repr=False)
-
-    def encode(self) -> bytes:
-        """The message as it is sent."""
-        return b"".join(
-            (
-                _HELLO,
-                _lp8(self.suites),
-                bytes((self.cb_mask,)),
-                _lp8(self.service.encode("ascii")),
-                _lp8(self.server_id.encode("ascii")),
-                self.nonce,
-            )
-        )
-
-    @classmethod
-    def decode(cls, message: bytes) -> Hello:
-        """Read a HELLO.
-
-        :raises RemoteProtocolError: it is none.
-        """
-        reader = _Reader(message, _HELLO, "HELLO")
-        hello = cls(
-            suites=reader.lp8(),
-            cb_mask=reader.byte(),
-            service=reader.id(),
-            server_id=reader.id(),
-            nonce=reader.take(_NONCE),
-        )
-        reader.finish()
-        return hello
-
-
-@frozen
-class _Auth:
-    """The client's message, read."""
-
-    suite: int
-    cb: int
-    key_id: str
-    client_id: str
-    nonce: bytes
-    tag: bytes = b""
-
-    def encode_untagged(self) -> bytes:
-        """AUTH0."""
-        return b"".join(
-            (
-                _AUTH,
-                bytes((self.suite, self.cb)),
-                _lp8(self.key_id.encode("ascii")),
-                _lp8(self.client_id.encode("ascii")),
-                self.nonce,
-            )
-        )
-
-    @classmethod
-    def decode(cls, message: bytes) -> _Auth:
-        reader = _Reader(message, _AUTH, "AUTH")
-        auth = cls(
-            suite=reader.byte(),
-            cb=reader.byte(),
-            key_id=reader.id(),
-            client_id=reader.id(),
-            nonce=reader.take(_NONCE),
-            tag=reader.take(_TAG),
-        )
-        reader.finish()
-        return auth
-
-
 class _Proof:
     """The tags of one login, from what both sides have seen of it."""
 
@@ -199,12 +102,12 @@ class _Proof:
     ) -> None:
         self._prk = _hmac(nonces, secret)
         self._t1 = hashlib.sha256(
-            _LABEL + b"\0" + _lp32(hello) + _lp32(auth0) + _lp32(cb_data)
+            _LABEL + b"\0" + lp32(hello) + lp32(auth0) + lp32(cb_data)
         ).digest()
         self.client_tag = _hmac(self._expand(b" client"), self._t1)
 
     def server_tag(self, ok0: bytes) -> bytes:
-        t2 = hashlib.sha256(self._t1 + self.client_tag + _lp32(ok0)).digest()
+        t2 = hashlib.sha256(self._t1 + self.client_tag + lp32(ok0)).digest()
         return _hmac(self._expand(b" server"), t2)
 
     def _expand(self, side: bytes) -> bytes:
@@ -242,8 +145,8 @@ class ServerHandshake:
         self._hello = Hello(
             suites=bytes((_SUITE_HMAC_SHA256,)),
             cb_mask=binding.value,
-            service=_checked_id(service, "service name"),
-            server_id=_checked_id(server_id, "server id"),
+            service=checked_id(service, "service name"),
+            server_id=checked_id(server_id, "server id"),
             nonce=random(_NONCE),
         )
         self.hello = self._hello.encode()
@@ -263,7 +166,7 @@ class ServerHandshake:
             raise LocalProtocolError("a login is judged once")
         self._state = _State.DONE
         try:
-            auth = _Auth.decode(message)
+            auth = Auth.decode(message)
         except RemoteProtocolError as error:
             return FAIL, Refusal(str(error))
         secret = secret_of(auth.key_id)
@@ -290,7 +193,7 @@ class ServerHandshake:
         if reason is not None:
             return FAIL, Refusal(reason, auth.key_id, auth.client_id)
         session_id = self._random(_SESSION_ID)
-        ok0 = _OK + _lp8(b"") + session_id
+        ok0 = Ok(b"", session_id).encode_untagged()
         login = Login(
             key_id=auth.key_id,
             client_id=auth.client_id,
@@ -332,8 +235,8 @@ class ClientHandshake:
     ) -> None:
         if len(secret) < MIN_SECRET:
             raise LocalProtocolError(f"a secret has at least {MIN_SECRET} bytes")
-        self._key_id = _checked_id(key_id, "key id")
-        self._client_id = _checked_id(client_id, "client id")
+        self._key_id = checked_id(key_id, "key id")
+        self._client_id = checked_id(client_id, "client id")
         self._secret = secret
         self._service = service
         self._server_id = server_id
@@ -370,7 +273,7 @@ class ClientHandshake:
             raise RemoteProtocolError(
                 f"the server there is {hello.server_id!r}, not {self._server_id!r}"
             )
-        auth = _Auth(
+        auth = Auth(
             _SUITE_HMAC_SHA256,
             self._binding.value,
             self._key_id,
@@ -395,13 +298,8 @@ class ClientHandshake:
         self._state = _State.DONE
         if message == FAIL:
             raise LoginRefused("the server refused the login", "login")
-        reader = _Reader(message, _OK, "OK")
-        reader.lp8()  # grants: empty in version 1, and nothing depends on them
-        session_id = reader.take(_SESSION_ID)
-        ok0 = message[: reader.offset]
-        tag = reader.take(_TAG)
-        reader.finish()
-        if not hmac.compare_digest(self._proof.server_tag(ok0), tag):
+        ok = Ok.decode(message)
+        if not hmac.compare_digest(self._proof.server_tag(ok.encode_untagged()), ok.tag):
             raise RemoteProtocolError("the server did not prove that it holds the secret")
         assert self.ref is not None
         return Login(
@@ -409,65 +307,10 @@ class ClientHandshake:
             client_id=self._client_id,
             service=self._hello.service,
             server_id=self._hello.server_id,
-            session_id=session_id,
+            session_id=ok.session_id,
             ref=self.ref,
             binding=self._binding,
         )
-
-
-def reference(hello: bytes) -> str:
-    """What both sides print of a login: the first 8 hex digits of SHA-256(HELLO)."""
-    return hashlib.sha256(hello).hexdigest()[:8]
-
-
-class _Reader:
-    """Takes a message apart, strictly."""
-
-    def __init__(self, message: bytes, start: bytes, name: str) -> None:
-        self._message = message
-        self._name = name
-        self.offset = 0
-        if self.take(len(start)) != start:
-            raise RemoteProtocolError(f"not {name}")
-
-    def take(self, count: int) -> bytes:
-        piece = self._message[self.offset : self.offset + count]
-        if len(piece) != count:
-            raise RemoteProtocolError(f"{self._name} is too short")
-        self.offset += count
-        return piece
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def lp8(self) -> bytes:
-        return self.take(self.byte())
-
-    def id(self) -> str:
-        text = self.lp8().decode("latin-1")
-        if ID_PATTERN.fullmatch(text) is None:
-            raise RemoteProtocolError(f"{self._name} has an unfit id")
-        return text
-
-    def finish(self) -> None:
-        if self.offset != len(self._message):
-            raise RemoteProtocolError(f"{self._name} is too long")
-
-
-def _checked_id(text: str, what: str) -> str:
-    if ID_PATTERN.fullmatch(text) is None:
-        raise LocalProtocolError(
-            f"{what} {text!r}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ @ -"
-        )
-    return text
-
-
-def _lp8(value: bytes) -> bytes:
-    return bytes((len(value),)) + value
-
-
-def _lp32(value: bytes) -> bytes:
-    return len(value).to_bytes(4, "big") + value
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:

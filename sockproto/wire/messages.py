@@ -18,7 +18,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Any, NoReturn
 
-from ..errors import RemoteProtocolError
+from sockproto.errors import RemoteProtocolError
 
 __all__ = [
     "DATA_OVERHEAD",

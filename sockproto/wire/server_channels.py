@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import LocalProtocolError, RemoteProtocolError
-from .channels import MAX_CREDIT, Channel, Channels, ChannelState, Settings, integer
-from .events import CancelReceived, ChannelOpened, Event
-from .messages import FrameType, Stream, decode_json, pack_json
+from sockproto.errors import LocalProtocolError, RemoteProtocolError
+from sockproto.wire.channels import Channel, Channels, ChannelState
+from sockproto.wire.events import CancelReceived, ChannelOpened, Event
+from sockproto.wire.messages import FrameType, Stream, decode_json, pack_json
+from sockproto.wire.settings import MAX_CREDIT, Settings, integer
 
 __all__ = ["ServerChannels"]
 

@@ -41,8 +41,8 @@ class _State(Enum):
 class OutputPipe:
     """Carries one output stream of a command to its channel, as credit and turns allow.
 
-    While the client does not read, neither does this, and the command waits in its write: nothing is
-    kept here.
+    While the client does not read, neither does this, and the command waits in its write: nothing
+    is kept here.
 
     :param reactor: watches the descriptor.
     :param clock: measures the drain time.

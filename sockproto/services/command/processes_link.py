@@ -32,7 +32,8 @@ __all__ = ["HostLink", "Run", "Spawn"]
 
 _MOST_WAITING = 1024  # requests for a host that does not read, before further ones are refused
 _EVENTS_A_TURN = 64
-# The system grants each user 64 MiB of pipes; beyond that a new pipe holds no more than a page or two.
+# The system grants each user 64 MiB of pipes; beyond that a new pipe holds no more than a page or
+# two.
 _LARGE_PIPES = 32
 _REAP_PAUSE = 0.005
 _LONGEST_REAP_PAUSE = 0.25

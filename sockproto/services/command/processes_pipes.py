@@ -35,9 +35,9 @@ def make_pipes(
         with contextlib.suppress(OSError):
             fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, _LARGE_PIPE)
     ours: tuple[int | None, int, int] = (None if writable is None else writable[1], stdout, stderr)
-    for descriptor in ours:
-        if descriptor is not None:
-            os.set_blocking(descriptor, False)
+    for end in ours:
+        if end is not None:
+            os.set_blocking(end, False)
     theirs = (child_stdout, child_stderr)
     return ours, theirs if writable is None else (writable[0], *theirs)
 

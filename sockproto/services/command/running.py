@@ -205,7 +205,8 @@ class RunningCommand:
             self.end()
 
     def end(self) -> None:
-        """End it, with its whole tree; a command that has ended by itself left behind what it meant to."""
+        """End it, with its whole tree; a command that has ended by itself left behind what it meant
+        to."""
         if self._state in (_State.STARTING, _State.RUNNING) and not self._ending:
             self._ending = True
             self._run.end()

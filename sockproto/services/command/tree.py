@@ -75,7 +75,6 @@ class Tree:
         self.start = start
         self.mark = mark
         self._known: dict[int, int] = {}
-        self._sessions = {leader}
         self._alone: list[tuple[int, int | None]] = []
 
     def alone_from(self, tick: int) -> None:
@@ -116,8 +115,23 @@ class Tree:
         for process in table.values():
             children.setdefault(process.parent, []).append(process)
         found: dict[int, Process] = {}
+        # Only of this scan: the number of a session that has ended can be another's by the next.
+        # The leader's cannot, since the leader is not reaped yet.
+        sessions = {self.leader}
+
+        def take(root: Process) -> None:
+            pending = [root]
+            while pending:
+                process = pending.pop()
+                # A child that started before the leader cannot be: its entry is of another moment.
+                if process.pid in found or process.start < self.start:
+                    continue
+                found[process.pid] = process
+                sessions.add(process.session)
+                pending.extend(children.get(process.pid, ()))
+
         if self.leader in table:
-            self._take(table[self.leader], children, found)
+            take(table[self.leader])
         orphans = [
             process
             for process in children.get(host, ())
@@ -128,7 +142,7 @@ class Tree:
         def belongs(orphan: Process) -> bool:
             if orphan.start < self.start:
                 return False
-            if self._known.get(orphan.pid) == orphan.start or orphan.session in self._sessions:
+            if self._known.get(orphan.pid) == orphan.start or orphan.session in sessions:
                 return True
             if orphan.pid in group:
                 return True
@@ -142,7 +156,7 @@ class Tree:
             if not taken:
                 break
             for orphan in taken:
-                self._take(orphan, children, found)
+                take(orphan)
             orphans = [orphan for orphan in orphans if orphan.pid not in found]
         # What is left are processes that finished commands left behind, and maybe an orphan of this
         # one with no mark.  If any of them could be the former, none is taken for the latter: a
@@ -152,19 +166,6 @@ class Tree:
             for orphan in orphans
         ):
             for orphan in orphans:
-                self._take(orphan, children, found)
+                take(orphan)
         self._known = {process.pid: process.start for process in found.values()}
         return [process for process in found.values() if process.alive]
-
-    def _take(
-        self, root: Process, children: Mapping[int, list[Process]], found: dict[int, Process]
-    ) -> None:
-        pending = [root]
-        while pending:
-            process = pending.pop()
-            # A child that started before the leader cannot be: its entry is of another moment.
-            if process.pid in found or process.start < self.start:
-                continue
-            found[process.pid] = process
-            self._sessions.add(process.session)
-            pending.extend(children.get(process.pid, ()))
