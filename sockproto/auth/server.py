@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from sockproto.admission import Admission
 from sockproto.auth.server_login import ServerLogin
-from sockproto.auth.throttle import LogThrottle
+from sockproto.throttle import LogThrottle
 from sockproto.connections import ConnectionCap
 from sockproto.key import Key
 from sockproto.limits import Limits
