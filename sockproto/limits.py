@@ -146,6 +146,10 @@ class Limits:
     #: service needs more, and a loop between two servers dies at the burst.
     datagram_burst: int = field(default=20, validator=_between(1))
     datagram_rate: float = field(default=1.0, validator=_above_zero)
+    #: Answers a second to all sources together, of which a second's worth may come at once: a few
+    #: per cent of a processor, and no more traffic to forged addresses than a small office has by
+    #: itself.
+    datagram_total: float = field(default=10_000.0, validator=_above_zero)
 
     def __attrs_post_init__(self) -> None:
         """:raises ValueError: if two limits contradict each other."""
