@@ -29,7 +29,6 @@ _MAX_STRATUM = 15
 _LEAP_UNSYNCHRONISED = 3
 _PACKET = Struct(">BBbbII4sQQQQ")
 _SHORT = 2**16
-_FRACTION = 2**32
 
 
 @frozen
@@ -96,9 +95,8 @@ def from_timestamp(timestamp: int, near: float) -> float:
     :param near: seconds since 1970.
     :return: seconds since 1970.
     """
-    seconds = (timestamp >> 32) - SECONDS_FROM_1900_TO_1970
-    era = round((near - seconds) / 2**32)
-    return seconds + era * 2**32 + (timestamp & 0xFFFFFFFF) / _FRACTION
+    seconds = timestamp / 2**32 - SECONDS_FROM_1900_TO_1970
+    return seconds + round((near - seconds) / 2**32) * 2**32
 
 
 def _short(seconds: float) -> int:
