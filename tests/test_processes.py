@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,10 +94,24 @@ class Command:
         self.over: Deferred[list[tuple[Any, ...]]] = Deferred()
         self.running: Deferred[None] = Deferred()
         self.run: Run = host.spawn(spec, self)
-        self.stdout = self.stderr = None
-        if self.run.stdout is not None and self.run.stderr is not None:
-            self.stdout = Output(reactor, self.run.stdout)
-            self.stderr = Output(reactor, self.run.stderr)
+        self._outputs = [
+            Output(reactor, descriptor)
+            for descriptor in (self.run.stdout, self.run.stderr)
+            if descriptor is not None
+        ]
+
+    @property
+    def stdout(self) -> Output:
+        return self._outputs[0]
+
+    @property
+    def stderr(self) -> Output:
+        return self._outputs[1]
+
+    @property
+    def stdin(self) -> int:
+        assert self.run.stdin is not None
+        return self.run.stdin
 
     def started(self, pid: int) -> None:
         self.events.append(("started",))
@@ -120,9 +135,8 @@ class Command:
 
     def close(self) -> None:
         """Close its pipes."""
-        for output in (self.stdout, self.stderr):
-            if output is not None:
-                output.close()
+        for output in self._outputs:
+            output.close()
         if self.run.stdin is not None:
             with contextlib.suppress(OSError):
                 os.close(self.run.stdin)
@@ -172,6 +186,7 @@ class HostedTestCase(TestCase):
         self.reactor: Any = reactor
         self.host = self.makeHost()
         self.commands: list[Command] = []
+        self.addCleanup(self.cleanUp)
         # Part of the arguments of what a test starts, so that it can be told from other processes.
         self.word = f"1000.{secrets.randbelow(10**12):012d}"
 
@@ -179,7 +194,8 @@ class HostedTestCase(TestCase):
         """The host that is tested."""
         return ProcessHost(self.reactor)
 
-    async def tearDown(self) -> None:
+    async def cleanUp(self) -> None:
+        """End all that a test has started."""
         await self.host.stop()
         for command in self.commands:
             command.close()
@@ -187,6 +203,12 @@ class HostedTestCase(TestCase):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    @property
+    def hostPid(self) -> int:
+        """The pid of the host process."""
+        assert self.host.pid is not None
+        return self.host.pid
 
     def spawn(self, *argv: str, **settings: Any) -> Command:
         """Spawn a command."""
@@ -275,8 +297,8 @@ class OutcomeTests(HostedTestCase):
     async def test_input(self) -> None:
         """Standard input is a pipe if that is asked for, and else empty."""
         command = self.spawn("cat", stdin=True)
-        os.write(command.run.stdin, b"some words")
-        os.close(command.run.stdin)
+        os.write(command.stdin, b"some words")
+        os.close(command.stdin)
         command.run.stdin = None
         self.assertEqual(await command.stdout.ended, b"some words")
         command = self.spawn("cat")
@@ -288,20 +310,23 @@ class OutcomeTests(HostedTestCase):
         others = [self.spawn("cat", stdin=True) for _ in range(3)]
         command = self.shell("ls /proc/$$/fd")
         self.assertEqual((await command.stdout.ended).split(), [b"0", b"1", b"2"])
-        for descriptor in (others[0].run.stdin, others[0].run.stdout, others[0].run.stderr):
+        run = others[0].run
+        for descriptor in (run.stdin, run.stdout, run.stderr):
+            assert descriptor is not None
             self.assertFalse(os.get_blocking(descriptor))
             self.assertFalse(os.get_inheritable(descriptor))
 
     async def test_dispositions(self) -> None:
         """Whatever the server ignores and blocks, a command starts with no signal so treated."""
-        old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        old = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGHUP, signal.SIGTTIN)}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1])
         try:
             self.host.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            signal.signal(signal.SIGHUP, old)
-        command = self.spawn("grep", "-E", "Sig(Blk|Ign|Cgt)", "/proc/self/status")
+            for number, handler in old.items():
+                signal.signal(number, handler)
+        command = self.spawn("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
         values = {int(line.split()[1], 16) for line in (await command.stdout.ended).splitlines()}
         self.assertEqual(values, {0})
 
@@ -314,7 +339,7 @@ class OutcomeTests(HostedTestCase):
 
     async def test_signal(self) -> None:
         """A signal goes to the process group, and does not count as an end."""
-        command = self.shell("trap 'echo got; exit 7' USR1; echo ready; sleep $1 & wait")
+        command = self.shell("sleep $1 & trap 'echo got; exit 7' USR1; echo ready; wait")
         await command.stdout.lines(1)
         command.run.signal("USR1")
         self.assertEqual((await command.over)[-2:], [("exited", 7, None), ("gone",)])
@@ -364,7 +389,7 @@ class EndTests(HostedTestCase):
 
     async def test_orderly(self) -> None:
         """A command that cleans up after TERM within its grace keeps its exit status."""
-        command = self.shell("trap 'echo bye; exit 5' TERM; echo; sleep $1 & wait", grace=10)
+        command = self.shell("sleep $1 & trap 'echo bye; exit 5' TERM; echo; wait", grace=10)
         await command.stdout.lines(1)
         command.run.end()
         self.assertEqual((await command.over)[-2:], [("exited", 5, None), ("gone",)])
@@ -372,7 +397,7 @@ class EndTests(HostedTestCase):
 
     async def test_exitedBeforeGone(self) -> None:
         """The leader's end is heard at once, even while something of its tree holds out."""
-        command = self.shell("(trap '' TERM; sleep $1; sleep $1) & echo; sleep $1", grace=1.0)
+        command = self.shell("(trap '' TERM; echo; sleep $1; sleep $1) & sleep $1", grace=1.0)
         await command.stdout.lines(1)
         command.run.end()
         await self.until(lambda: len(command.events) == 2, 0.8, "exited was not heard")
@@ -421,16 +446,13 @@ class EndTests(HostedTestCase):
 
     async def test_reapsOrphans(self) -> None:
         """Orphans that end are reaped, also while a leader is held, and the host does not spin."""
-        host = self.makeHost()
-        self.host, former = host, self.host
-        await former.stop()
         holding = self.shell(
-            "(trap '' TERM; sleep $1; sleep $1; sleep $1) & echo; sleep $1", grace=1.5
+            "(trap '' TERM; echo; sleep $1; sleep $1; sleep $1) & sleep $1", grace=1.5
         )
         await holding.stdout.lines(1)
         holding.run.end()
         await self.until(lambda: len(holding.events) == 2, 1, "exited was not heard")
-        ticks = processorTicks(host.pid)
+        ticks = processorTicks(self.hostPid)
         for _ in range(5):
             command = self.spawn("sh", "-c", "(sleep 0.05 >&- 2>&- &) ; exit 0")
             await command.over
@@ -438,15 +460,15 @@ class EndTests(HostedTestCase):
 
         def reaped() -> bool:
             # The held leader is the one zombie that is allowed.
-            states = children(host.pid)
+            states = children(self.hostPid)
             zombies.append(states.count("Z"))
             return states == ["Z", "S"] or sorted(states) == ["S", "Z"]
 
         await self.until(reaped, 1, "orphans were not reaped")
         self.assertEqual(holding.events[-1], ("exited", None, "TERM"), "the leader was not held")
-        self.assertLess(processorTicks(host.pid) - ticks, 30, "the host spins")
+        self.assertLess(processorTicks(self.hostPid) - ticks, 30, "the host spins")
         await holding.over
-        await self.until(lambda: children(host.pid) == [], 1, "zombies stay")
+        await self.until(lambda: children(self.hostPid) == [], 1, "zombies stay")
 
     async def test_storm(self) -> None:
         """A bounded storm of forks that ignore TERM and change sessions ends."""
@@ -454,7 +476,7 @@ class EndTests(HostedTestCase):
             "import mmap, os, signal, struct, sys, time\n"
             "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
             "count = mmap.mmap(-1, 4096)\n"
-            "print(flush=True)\n"
+            "leader = os.getpid()\n"
             "while True:\n"
             "    n, = struct.unpack_from('I', count)\n"
             "    if n >= 280:\n"
@@ -462,7 +484,7 @@ class EndTests(HostedTestCase):
             "    struct.pack_into('I', count, 0, n + 1)\n"
             "    if os.fork() == 0:\n"
             "        os.setsid()\n"
-            "    elif n % 3 == 0 and n:\n"
+            "    elif n % 3 == 0 and os.getpid() != leader:\n"
             "        os._exit(0)\n"
             "    time.sleep(0.004)\n"
         )
@@ -471,7 +493,7 @@ class EndTests(HostedTestCase):
         command.run.end()
         self.assertEqual((await command.over)[-1], ("gone",))
         self.assertEqual(withWord(self.word), [])
-        await self.until(lambda: children(self.host.pid) == [], 2, "zombies stay")
+        await self.until(lambda: children(self.hostPid) == [], 2, "zombies stay")
 
 
 def processorTicks(pid: int) -> int:
@@ -488,7 +510,7 @@ class LifeTests(HostedTestCase):
         self.host.start()
         await self.spawn("true").over
         self.commands.pop().close()
-        before = descriptors(os.getpid()), descriptors(self.host.pid)
+        before = descriptors(os.getpid()), descriptors(self.hostPid)
 
         async def worker() -> None:
             for n in range(50):
@@ -498,15 +520,15 @@ class LifeTests(HostedTestCase):
                 self.commands.remove(command)
 
         await DeferredList([Deferred.fromCoroutine(worker()) for _ in range(6)])
-        after = descriptors(os.getpid()), descriptors(self.host.pid)
+        after = descriptors(os.getpid()), descriptors(self.hostPid)
         self.assertEqual(after, before)
-        self.assertEqual(children(self.host.pid), [])
+        self.assertEqual(children(self.hostPid), [])
 
     async def test_stop(self) -> None:
         """Stopping ends all commands, tells of their ends, and fires once the host has exited."""
         commands = [self.shell(EndTests.ESCAPE + "echo; sleep $1") for _ in range(5)]
         await DeferredList([command.stdout.lines(1) for command in commands])
-        pid = self.host.pid
+        pid = self.hostPid
         first, second = self.host.stop(), self.host.stop()
         late = self.spawn("true")
         await first
@@ -517,6 +539,19 @@ class LifeTests(HostedTestCase):
         self.assertEqual(await late.over, [("failed", "shutdown")])
         self.assertEqual(withWord(self.word), [])
         self.host.start()
+        self.assertEqual((await self.spawn("true").over)[-1], ("gone",))
+
+    async def test_startWhileStopping(self) -> None:
+        """Starting again while the former host is still ending its commands gives a new one."""
+        command = self.shell("trap '' TERM; echo; sleep $1; sleep $1")
+        await command.stdout.lines(1)
+        former = self.hostPid
+        stopping = self.host.stop()
+        self.host.start()
+        self.assertNotEqual(self.hostPid, former)
+        self.assertEqual((await self.spawn("true").over)[-1], ("gone",))
+        await stopping
+        self.assertEqual(command.events[-1], ("gone",))
         self.assertEqual((await self.spawn("true").over)[-1], ("gone",))
 
     async def test_stopIdle(self) -> None:
@@ -530,33 +565,35 @@ class LifeTests(HostedTestCase):
         """Ctrl-C at a terminal and a hang-up do not reach the host, and would not end it."""
         self.host.start()
         await self.spawn("true").over
-        pid = self.host.pid
+        pid = self.hostPid
         self.assertNotEqual(os.getsid(pid), os.getsid(0))
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE):
             os.kill(pid, number)
         self.assertEqual((await self.spawn("true").over)[-1], ("gone",))
-        self.assertEqual(self.host.pid, pid)
+        self.assertEqual(self.hostPid, pid)
 
     async def test_hostTerminated(self) -> None:
         """SIGTERM makes the host end all trees first; the next command gets a new one."""
         command = self.shell(EndTests.ESCAPE + "echo; sleep $1")
         await command.stdout.lines(1)
-        os.kill(self.host.pid, signal.SIGTERM)
+        os.kill(self.hostPid, signal.SIGTERM)
         self.assertEqual((await command.over)[-1], ("gone",))
         self.assertEqual(withWord(self.word), [])
 
     async def test_hostKilled(self) -> None:
         """When the host dies every observer hears it, and the next command gets a new host."""
         commands = [self.shell("echo; exec sleep $1") for _ in range(3)]
+        # Output may come before the event; both are waited for.
         await DeferredList([command.stdout.lines(1) for command in commands])
-        former = self.host.pid
+        await DeferredList([command.running for command in commands])
+        former = self.hostPid
         os.kill(former, signal.SIGKILL)
         for command in commands:
             self.assertEqual(await command.over, [("started",), ("hostLost",)])
             command.run.signal("TERM")
             command.run.end()
         self.assertEqual((await self.spawn("true").over)[-1], ("gone",))
-        self.assertNotEqual(self.host.pid, former)
+        self.assertNotEqual(self.hostPid, former)
         await self.until(lambda: not os.path.exists(f"/proc/{former}"), 2, "not reaped")
 
     async def test_stalledHost(self) -> None:
@@ -564,7 +601,7 @@ class LifeTests(HostedTestCase):
         self.patch(processes_link, "_MOST_WAITING", 5)
         self.host.start()
         await self.spawn("true").over
-        os.kill(self.host.pid, signal.SIGSTOP)
+        os.kill(self.hostPid, signal.SIGSTOP)
         commands = []
         try:
             for _ in range(100):
@@ -573,15 +610,23 @@ class LifeTests(HostedTestCase):
                     break
             self.assertEqual(await commands.pop().over, [("failed", "busy")])
         finally:
-            os.kill(self.host.pid, signal.SIGCONT)
+            os.kill(self.hostPid, signal.SIGCONT)
         self.assertGreater(len(commands), 5)
         for command in commands:
             self.assertEqual((await command.over)[-1], ("gone",))
 
     async def test_stalledServer(self) -> None:
         """Events for a server that does not read wait in the host, and then arrive in order."""
+        makePair = socket.socketpair
+
+        def narrow(*arguments: Any) -> tuple[socket.socket, socket.socket]:
+            ours, theirs = makePair(*arguments)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            return ours, theirs
+
+        self.patch(socket, "socketpair", narrow)
         commands = [self.spawn("true") for _ in range(150)]
-        pid = self.host.pid
+        pid = self.hostPid
         deadline = self.reactor.seconds() + 5
         # The reactor does not run meanwhile, so nothing is read.
         while children(pid) or self.reactor.seconds() < deadline - 4.5:
@@ -591,6 +636,7 @@ class LifeTests(HostedTestCase):
 
     async def test_embedder(self) -> None:
         """This process is no subreaper, and its own children and SIGCHLD are left to it."""
+        await deferLater(self.reactor, 0, lambda: None)  # now the reactor has set up its own
         before = signal.getsignal(signal.SIGCHLD)
         with subprocess.Popen(["sh", "-c", "exit 9"]) as own:
             self.host.start()
@@ -605,24 +651,28 @@ class LifeTests(HostedTestCase):
         """When the server is killed the host ends all trees, and exits."""
         program = (
             f"import sys; sys.path[:0] = {[FOLDER, *filter(None, sys.path)]!r}\n"
-            "import os\n"
+            "import os, time\n"
             "from twisted.internet import reactor\n"
             "from sockproto.services.command.processes import ProcessHost, Spawn\n"
             "class Silent:\n"
             "    def started(self, pid): pass\n"
             "host = ProcessHost(reactor)\n"
-            "spec = Spawn(argv=('sh', '-c', sys.argv[1], 'sh', sys.argv[2]), grace=0.3,\n"
+            "argv = ('sh', '-c', os.environ['SCRIPT'], 'sh', os.environ['WORD'])\n"
+            "spec = Spawn(argv=argv, grace=0.3,\n"
             f"             env={{'PATH': {PATH!r}}}, cwd='/')\n"
             "reactor.callWhenRunning(lambda: [host.spawn(spec, Silent()) for _ in range(3)])\n"
             # A fork that lives on with the server's end of the socket must not hide its death.
-            "reactor.callLater(0.1, lambda: os.fork() or os.execvp('sleep', ['sleep', '5']))\n"
+            "reactor.callLater(0.1, lambda: os.fork() or time.sleep(20) or os._exit(0))\n"
             "reactor.callLater(0.2, print, host, flush=True)\n"
             "reactor.run()\n"
         )
-        script = EndTests.ESCAPE + "sleep $1"
         server = subprocess.Popen(
-            [sys.executable, "-c", program, script, self.word], stdout=subprocess.PIPE
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "SCRIPT": EndTests.ESCAPE + "sleep $1", "WORD": self.word},
         )
+        self.addCleanup(os.killpg, server.pid, signal.SIGKILL)
         with server:
             assert server.stdout is not None
             server.stdout.readline()
@@ -662,7 +712,8 @@ class ReactorTests(TestCase):
         "    def gone(self):\n"
         "        assert self.end == ((None, 'TERM') if self.run_ends else (3, None)), self.end\n"
         "        left[0] -= 1\n"
-        "        if not left[0]: host.stop().addCallback(lambda _: (print('good'), reactor.stop()))\n"
+        "        if not left[0]:\n"
+        "            host.stop().addCallback(lambda _: (print('good'), reactor.stop()))\n"
         "def go():\n"
         "    for n in range(20):\n"
         "        observer = Observer()\n"

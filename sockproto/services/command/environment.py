@@ -21,12 +21,12 @@ def base_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     user = _user()
     name = user.pw_name if user is not None else str(os.geteuid())
     return {
-        "PATH": environ.get("PATH", _DEFAULT_PATH),
+        "PATH": environ.get("PATH") or _DEFAULT_PATH,
         "HOME": home_folder(environ),
         "USER": name,
         "LOGNAME": name,
         "SHELL": (user.pw_shell if user is not None else "") or "/bin/sh",
-        "LANG": environ.get("LANG", "C.UTF-8"),
+        "LANG": environ.get("LANG") or "C.UTF-8",
     }
 
 

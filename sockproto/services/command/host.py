@@ -29,12 +29,13 @@ import sys
 import time
 from collections import deque
 from itertools import islice
+from pathlib import Path
 
 from sockproto.services.command.cgroup import CommandGroups
 from sockproto.services.command.host_commands import Commands
 from sockproto.services.command.host_signals import install_signals
 
-__all__ = ["LARGEST_MESSAGE", "Host", "main"]
+__all__ = ["LARGEST_MESSAGE", "Host", "host_command", "main"]
 
 # Below what a socket buffer of the default size takes in one piece.
 LARGEST_MESSAGE = 32 * 1024
@@ -70,10 +71,12 @@ class Host:
         with contextlib.suppress(OSError, AttributeError):
             self._server_process = os.pidfd_open(server)
 
-    def run(self) -> None:
-        """Work until there is nothing left to do."""
-        adopting = _become_subreaper()
-        self._report(event="ready", pid=os.getpid(), subreaper=adopting, cgroup=bool(self._groups))
+    def run(self, complaints: list[str]) -> None:
+        """Work until there is nothing left to do.
+
+        :param complaints: what is not as it should be, for the server's log.
+        """
+        self._report(event="ready", complaints=complaints)
         while self._exit_at is None or (self._commands and time.monotonic() < self._exit_at):
             self._turn()
         self._flush()
@@ -169,6 +172,24 @@ class Host:
                 self._unsent.popleft()
 
 
+def host_command(descriptor: int, cgroup: str | None) -> list[str]:
+    """Give the command that a server starts its host process with.
+
+    :param descriptor: the number of the host's end of the socket.
+    :param cgroup: a delegated cgroup v2 folder.
+    """
+    folder = str(Path(__file__).resolve().parents[3])
+    program = (
+        f"import sys; sys.path.append({folder!r}); "
+        "from sockproto.services.command.host import main; main()"
+    )
+    # Both sides have to agree about which bytes a string stands for.
+    encoding = ["-X", "utf8"] if sys.getfilesystemencoding() == "utf-8" else []
+    command = [sys.executable, "-I", "-S", *encoding, "-c", program]
+    command += [str(descriptor), str(os.getpid())]
+    return command if cgroup is None else [*command, cgroup]
+
+
 def main() -> None:
     """Run as the host process; the arguments: the socket's number, the server's pid, a cgroup."""
     control = socket.socket(fileno=int(sys.argv[1]))
@@ -177,12 +198,15 @@ def main() -> None:
     server = int(sys.argv[2])
     os.chdir("/")  # no file system is kept from being unmounted
     groups = None
+    complaints = []
     if len(sys.argv) > 3:
         try:
             groups = CommandGroups(sys.argv[3])
         except OSError as error:
-            print(f"sockproto: commands get no control groups: {error}", file=sys.stderr)
-    Host(control, server, groups).run()
+            complaints.append(f"commands get no control groups: {error}")
+    if not _become_subreaper():
+        complaints.append("it cannot adopt orphans, and may lose some")
+    Host(control, server, groups).run(complaints)
 
 
 def _become_subreaper() -> bool:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import array
-import fcntl
 import os
-import termios
-from collections import deque
+import select
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -31,9 +27,10 @@ _LATE_SECONDS = 0.1
 
 
 class _State(Enum):
+    UNSTARTED = "the command does not run yet"
     WATCHED = "the reactor says when there is something"
     QUEUED = "there is something, and the turn has not come"
-    WITHOUT_CREDIT = "the client has to read first"
+    WITHOUT_CREDIT = "there is something, and the client has to read first"
     CLOSED = "closed"
 
 
@@ -73,7 +70,7 @@ class OutputPipe:
         self._discarding = False
         self._drainLeft: float | None = None
         self._drainTimer: IDelayedCall | None = None
-        self._state = _State.WITHOUT_CREDIT
+        self._state = _State.UNSTARTED
 
     @property
     def isClosed(self) -> bool:
@@ -81,35 +78,37 @@ class OutputPipe:
         return self._state is _State.CLOSED
 
     def start(self) -> None:
-        """Begin to carry."""
-        self._watch()
+        """The command runs: begin to carry, unless this has been closed already."""
+        if self._state is _State.UNSTARTED:
+            self._enter(_State.WATCHED)
 
     def creditReceived(self) -> None:
         """The client has read something."""
         if self._state is _State.WITHOUT_CREDIT:
-            self._queue()
+            self._enter(_State.QUEUED)
+        else:
+            self._countDrain()
 
     def discard(self) -> None:
         """Read on, but pass nothing on any longer."""
         self._discarding = True
         if self._state in (_State.WITHOUT_CREDIT, _State.QUEUED):
-            self._watch()
+            self._enter(_State.WATCHED)
+        else:
+            self._countDrain()
 
     def drain(self, seconds: float) -> None:
         """The command has ended: what it left in the pipe still counts, whoever else holds it
         has this long.  Only time counts in which the client waits and nothing comes."""
         self._drainLeft = seconds
-        if self._state is _State.WATCHED:
-            self._startDraining()
+        self._countDrain()
 
     def close(self) -> None:
         """Stop carrying; whoever still writes is told by a SIGPIPE."""
-        if self._state is _State.CLOSED:
-            return
-        self._leaveWatched()
-        self._state = _State.CLOSED
-        os.close(self._descriptor)
-        self._finished(self._stream)
+        if self._state is not _State.CLOSED:
+            self._enter(_State.CLOSED)
+            os.close(self._descriptor)
+            self._finished(self._stream)
 
     # The reactor's side
 
@@ -125,10 +124,10 @@ class OutputPipe:
         """There is something to be read."""
         if self._discarding:
             self._read(MAX_DATA)
-        elif self._channel.turns.free:
+        elif self._channel.free:
             self._carry()
         else:
-            self._queue()
+            self._enter(_State.QUEUED)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor gives the descriptor up."""
@@ -136,31 +135,28 @@ class OutputPipe:
 
     # States
 
-    def _watch(self) -> None:
-        self._state = _State.WATCHED
-        self._reactor.addReader(self)
-        self._startDraining()
-
-    def _leaveWatched(self) -> None:
+    def _enter(self, state: _State) -> None:
         if self._state is _State.WATCHED:
             self._reactor.removeReader(self)
-            self._pauseDraining()
-
-    def _queue(self) -> None:
-        self._leaveWatched()
-        self._state = _State.QUEUED
-        self._channel.turns.ready(self._turn)
+        elif self._state is _State.QUEUED:
+            self._channel.withdraw(self._turn)
+        self._state = state
+        self._countDrain()
+        if state is _State.WATCHED:
+            self._reactor.addReader(self)
+        elif state is _State.QUEUED:
+            self._channel.ready(self._turn)
 
     def _turn(self) -> bool:
         """Our turn has come.
 
         :return: whether to have another.
         """
+        more = self._carry()
         if self._state is not _State.QUEUED:
             return False
-        more = self._carry()
-        if not more and self._state is _State.QUEUED:
-            self._watch()
+        if not more:
+            self._enter(_State.WATCHED)
         return more
 
     def _carry(self) -> bool:
@@ -170,8 +166,7 @@ class OutputPipe:
         """
         room = self._channel.sendable(self._stream)
         if not room:
-            self._leaveWatched()
-            self._state = _State.WITHOUT_CREDIT
+            self._lackCredit()
             return False
         data = self._read(room)
         if not data:
@@ -179,7 +174,16 @@ class OutputPipe:
         permitted = self._permit(len(data))
         if permitted:
             self._channel.write(self._stream, data[:permitted])
+        self._countDrain()
         return len(data) == room
+
+    def _lackCredit(self) -> None:
+        """Bytes have to wait for credit, but the end of the stream costs none."""
+        there = _what_is_there(self._descriptor)
+        if there & select.POLLIN:
+            self._enter(_State.WITHOUT_CREDIT)
+        elif there:
+            self.close()
 
     def _read(self, size: int) -> bytes | None:
         """Read what is there: nothing at the end of the stream, which closes it."""
@@ -195,23 +199,26 @@ class OutputPipe:
 
     # The drain time
 
-    def _startDraining(self) -> None:
-        if self._drainLeft is not None and self._drainTimer is None and not self.isClosed:
+    def _countDrain(self) -> None:
+        """Have the drain time count if, and only if, it is to count now."""
+        if self._drainLeft is None:
+            return
+        counts = self._state is _State.WATCHED and (
+            self._discarding or self._channel.sendable(self._stream) > 0
+        )
+        if counts and self._drainTimer is None:
             self._drainTimer = self._clock.callLater(self._drainLeft, self._drained)
-
-    def _pauseDraining(self) -> None:
-        if self._drainTimer is not None:
-            assert self._drainLeft is not None
+        elif self._drainTimer is not None and not counts:
             self._drainLeft = max(0.0, self._drainTimer.getTime() - self._clock.seconds())
             self._drainTimer.cancel()
             self._drainTimer = None
 
     def _drained(self) -> None:
         self._drainTimer = None
-        if _waiting_bytes(self._descriptor):
+        if _what_is_there(self._descriptor) & select.POLLIN:
             # The reactor was late: the time was not spent waiting.
             self._drainLeft = _LATE_SECONDS
-            self._startDraining()
+            self._countDrain()
         else:
             self.close()
 
@@ -229,7 +236,8 @@ class InputPipe:
         self._reactor = reactor
         self._descriptor = descriptor
         self._channel = channel
-        self._waiting: deque[bytes] = deque()
+        # In one piece: many small ones would take many times the memory of their bytes.
+        self._waiting = bytearray()
         self._started = False
         self._ended = False
         self._closed = False
@@ -237,14 +245,16 @@ class InputPipe:
     def start(self) -> None:
         """The command runs: pass on what came before."""
         self._started = True
-        self.doWrite()
+        if not self._closed:
+            self.doWrite()
 
     def write(self, data: bytes) -> None:
         """Pass bytes on; the channel's credit bounds what waits here."""
         if self._closed:
             return
-        self._waiting.append(data)
-        if self._started and len(self._waiting) == 1:
+        waited = bool(self._waiting)
+        self._waiting += data
+        if self._started and not waited:
             self.doWrite()
 
     def end(self) -> None:
@@ -253,12 +263,18 @@ class InputPipe:
         if self._started and not self._waiting:
             self.close()
 
+    def stop(self) -> None:
+        """The command takes no more: say so, and close."""
+        if not self._closed:
+            self.close()
+            self._channel.stop()
+
     def close(self) -> None:
         """Close now, whatever waits."""
         if not self._closed:
+            self._reactor.removeWriter(self)
             self._closed = True
             self._waiting.clear()
-            self._reactor.removeWriter(self)
             os.close(self._descriptor)
 
     def fileno(self) -> int:
@@ -269,25 +285,19 @@ class InputPipe:
         """What the reactor calls this in its log."""
         return "command input"
 
-    def doWrite(self) -> Any:
+    def doWrite(self) -> None:
         """Pass on as much as the command takes."""
         passed = 0
         try:
-            while self._waiting:
-                data = self._waiting[0]
-                count = os.write(self._descriptor, data)
-                passed += count
-                if count < len(data):
-                    self._waiting[0] = data[count:]
-                    break
-                self._waiting.popleft()
+            if self._waiting:
+                passed = os.write(self._descriptor, self._waiting)
+                del self._waiting[:passed]
         except BlockingIOError:
             pass
         except OSError:
             # The command reads no more.  What it has written is still to be read.
-            self._channel.stop()
-            self.close()
-            return None
+            self.stop()
+            return
         if self._waiting:
             self._reactor.addWriter(self)
         else:
@@ -296,17 +306,17 @@ class InputPipe:
                 self.close()
         if passed:
             self._channel.consumed(passed)
-        return None
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor saw that the command reads no more."""
-        if not self._closed:
-            self._channel.stop()
-            self.close()
+        self.stop()
 
 
-def _waiting_bytes(descriptor: int) -> int:
-    """How many bytes a pipe holds."""
-    count = array.array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    return count[0]
+def _what_is_there(descriptor: int) -> int:
+    """What may be had from a pipe now: ``POLLIN`` for bytes, ``POLLHUP`` for its end, 0 for
+    nothing."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    for _descriptor, what in poll.poll(0):
+        return what
+    return 0

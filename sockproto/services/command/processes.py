@@ -49,8 +49,10 @@ class ProcessHost:
         :return: fires when it has exited.
         """
         self._stopping = True
-        links = [*self._leaving, *([self._link] if self._link is not None else [])]
-        return DeferredList([link.close() for link in links]).addCallback(lambda _: None)
+        if self._link is not None:
+            self._leave(self._link)
+        closing = [link.close() for link in self._leaving]
+        return DeferredList(closing).addCallback(lambda _: None)
 
     def spawn(self, spec: Spawn, observer: IRunObserver) -> Run:
         """Ask for a command.
@@ -71,11 +73,11 @@ class ProcessHost:
 
     def _connected(self) -> HostLink:
         if self._link is None:
-            self._link = HostLink(self._reactor, self._cgroup, self._linkLost)
+            self._link = HostLink(self._reactor, self._cgroup, self._leave)
         return self._link
 
-    def _linkLost(self, link: HostLink) -> None:
+    def _leave(self, link: HostLink) -> None:
         if self._link is link:
             self._link = None
-        self._leaving.append(link)
-        link.close().addCallback(lambda _: self._leaving.remove(link))
+            self._leaving.append(link)
+            link.close().addCallback(lambda _: self._leaving.remove(link))

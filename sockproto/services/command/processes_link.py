@@ -8,23 +8,21 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.internet.main import CONNECTION_LOST
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto.interfaces import IRunObserver
-from sockproto.services.command.host import LARGEST_MESSAGE
+from sockproto.logs import Logger
+from sockproto.services.command.host import LARGEST_MESSAGE, host_command
 from sockproto.services.command.host_signals import signal_number
 from sockproto.services.command.processes_pipes import make_pipes, memory_file
 
@@ -129,7 +127,7 @@ class HostLink:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    _host_command(theirs.fileno(), cgroup),
+                    host_command(theirs.fileno(), cgroup),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
@@ -244,8 +242,8 @@ class HostLink:
     def _heard(self, event: Mapping[str, Any]) -> None:
         kind = event["event"]
         if kind == "ready":
-            if not event["subreaper"]:
-                self._log.warn("the host process cannot adopt orphans, and may lose some")
+            for complaint in event["complaints"]:
+                self._log.warn("the host process: {complaint}", complaint=complaint)
             return
         run, observer = self._runs[event["run"]]
         if kind == "started":
@@ -316,16 +314,3 @@ class HostLink:
 
     def logPrefix(self) -> str:
         return "ProcessHost"
-
-
-def _host_command(descriptor: int, cgroup: str | None) -> list[str]:
-    folder = str(Path(__file__).resolve().parents[3])
-    program = (
-        f"import sys; sys.path.append({folder!r}); "
-        "from sockproto.services.command.host import main; main()"
-    )
-    # Both sides have to agree about which bytes a string stands for.
-    encoding = ["-X", "utf8"] if sys.getfilesystemencoding() == "utf-8" else []
-    command = [sys.executable, "-I", "-S", *encoding, "-c", program]
-    command += [str(descriptor), str(os.getpid())]
-    return command if cgroup is None else [*command, cgroup]

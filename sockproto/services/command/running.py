@@ -7,10 +7,10 @@ from enum import Enum
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from sockproto.interfaces import IChannel, IRunObserver, IServedChannel
+from sockproto.logs import Logger
 from sockproto.services.command.pipes import InputPipe, OutputPipe
 from sockproto.services.command.processes import ProcessHost, Run, Spawn
 from sockproto.wire.commands import CommandResult
@@ -121,7 +121,7 @@ class RunningCommand:
         self._state = _State.EXITED
         self._exitStatus, self._signal = exit_status, signal
         if self._stdin is not None:
-            self._stdin.close()
+            self._stdin.stop()
         for output in self._outputs.values():
             output.drain(self._drainSeconds)
 
@@ -145,8 +145,6 @@ class RunningCommand:
 
     def _comeToNothing(self, code: str, message: str) -> None:
         channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.fail(code, message)
         self._state = _State.OVER
         self._cancelTimer()
         if self._stdin is not None:
@@ -155,6 +153,8 @@ class RunningCommand:
             output.close()
         if not self._treeGone:
             self._slotFree(self)
+        if channel is not None:
+            channel.fail(code, message)
 
     # What the client says
 
@@ -227,6 +227,7 @@ class RunningCommand:
     def _overLimit(self) -> None:
         self._discard()
         self.end()
+        self._closeWhenDone()
 
     def _discard(self) -> None:
         self._discarding = True

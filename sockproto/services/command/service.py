@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from sockproto.interfaces import IChannel, IChannelService
 from sockproto.limits import Limits
+from sockproto.logs import Logger
 from sockproto.services.command.environment import (
     asking_environment,
     base_environment,
@@ -25,6 +25,9 @@ from sockproto.services.command.running import RunningCommand
 from sockproto.wire.commands import CommandRequest
 
 __all__ = ["CommandService"]
+
+# Characters of a client's word in a log or a message.
+_SHOWN = 128
 
 
 @implementer(IChannelService)
@@ -46,8 +49,9 @@ class CommandService:
         self._host = host
         self._rules = rules
         self._limits = limits
-        self._running: dict[RunningCommand, str] = {}
-        self._perRule: Counter[str] = Counter()
+        # Rules are known by their names, which a reload leaves; those without one by themselves.
+        self._running: dict[RunningCommand, str | CommandRule] = {}
+        self._perRule: Counter[str | CommandRule] = Counter()
         self._empty: list[Deferred[None]] = []
 
     @property
@@ -75,9 +79,10 @@ class CommandService:
             code, message = self._objection(rule, asked)
         if code or rule is None:
             self._log.warn(
-                "{identity} from {address} was refused a command: {code}: {reason}",
+                "{identity} from {address} was refused {word}: {code}: {reason}",
                 identity=principal.identity,
                 address=principal.address,
+                word=_shown(asked.argv[0]),
                 code=code,
                 reason=message if decision.allowed else decision.reason,
             )
@@ -88,22 +93,22 @@ class CommandService:
             self._host,
             self._spawn(rule, decision.argv, asked, channel),
             channel,
-            label=rule.label,
+            label=_label(rule, decision.argv),
             timeout=min(filter(None, (rule.timeout, asked.timeout)), default=None),
             maxOutput=self._limits.output if rule.max_output is None else rule.max_output,
             drainSeconds=self._limits.drain_seconds,
             finishAlone=rule.on_disconnect == "finish",
             slotFree=self._slotFree,
         )
-        self._running[command] = rule.label
-        self._perRule[rule.label] += 1
+        self._running[command] = _key(rule)
+        self._perRule[_key(rule)] += 1
         return command
 
     def _objection(self, rule: CommandRule, asked: CommandRequest) -> tuple[str, str]:
         """What speaks against a request that the rules allow: a code and a message, or nothing."""
         if len(self._running) >= self._limits.commands:
             return "busy", f"{len(self._running)} commands are running, which is the limit"
-        if rule.concurrency is not None and self._perRule[rule.label] >= rule.concurrency:
+        if rule.concurrency is not None and self._perRule[_key(rule)] >= rule.concurrency:
             return "busy", f"{rule.label} is running {rule.concurrency} times, which is its limit"
         if asked.stdin and rule.stdin == "none":
             return "refused", f"{rule.label} takes no input"
@@ -111,7 +116,7 @@ class CommandService:
             return "refused", f"{rule.label} does not let the client choose the working directory"
         for name in asked.env:
             if not rule.passes(os.fsdecode(name)):
-                return "refused", f"{rule.label} does not let the client set {ascii(name)[1:]}"
+                return "refused", f"{rule.label} does not let the client set {_shown(name)}"
         return "", ""
 
     def _spawn(
@@ -124,7 +129,7 @@ class CommandService:
         home = home_folder()
         chosen = rule.cwd or home
         if asked.cwd is not None:
-            chosen = os.path.join(home, os.fsdecode(asked.cwd))
+            chosen = os.path.join(chosen, os.fsdecode(asked.cwd))
         sent = {os.fsdecode(name): os.fsdecode(value) for name, value in asked.env.items()}
         return Spawn(
             argv=tuple(map(os.fsdecode, argv)),
@@ -140,10 +145,12 @@ class CommandService:
         )
 
     def _slotFree(self, command: RunningCommand) -> None:
-        label = self._running.pop(command, None)
-        if label is None:
+        key = self._running.pop(command, None)
+        if key is None:
             return
-        self._perRule[label] -= 1
+        self._perRule[key] -= 1
+        if not self._perRule[key]:
+            del self._perRule[key]
         if not self._running:
             waiting, self._empty = self._empty, []
             for deferred in waiting:
@@ -162,3 +169,20 @@ class CommandService:
         else:
             deferred.callback(None)
         return deferred
+
+
+def _key(rule: CommandRule) -> str | CommandRule:
+    """What a rule's commands are counted under."""
+    return rule if rule.name is None else rule.name
+
+
+def _label(rule: CommandRule, argv: tuple[bytes, ...]) -> str:
+    """What the log calls a command: its rule, and the program where the client chose it; never
+    the arguments, which may hold what no log should."""
+    return f"{_shown(argv[0])} by {rule.label}" if rule.takes_any else rule.label
+
+
+def _shown(name: bytes) -> str:
+    """A client's word as a log or a message may have it."""
+    text = ascii(os.fsdecode(name[:_SHOWN]))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

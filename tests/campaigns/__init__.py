@@ -1,0 +1,1 @@
+"""Long forms of tests, to be run by hand."""

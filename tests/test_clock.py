@@ -1,0 +1,132 @@
+"""Tests of daytime, time and framed time, on streams and as answers."""
+
+from datetime import UTC
+from struct import unpack
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from sockproto.connections import ConnectionCap
+from sockproto.limits import Limits
+from sockproto.services.clock import (
+    DaytimeFactory,
+    FramedTimeFactory,
+    TimeFactory,
+    WallClock,
+    rfc868,
+)
+from sockproto.services.open import OpenFactory
+from sockproto.wire.frames import encode_frame
+
+#: 2036-02-07 06:28:16 UTC, where the seconds since 1900 begin anew.
+WRAP = 2_085_978_496
+PEER = IPv4Address("TCP", "192.0.2.9", 5000)
+
+
+def connected(factory: OpenFactory) -> tuple[Any, StringTransport]:
+    """A protocol of the factory's, on a transport in memory."""
+    protocol = factory.buildProtocol(PEER)
+    assert protocol is not None
+    transport = StringTransport(peerAddress=PEER)
+    protocol.makeConnection(transport)
+    return protocol, transport
+
+
+class TimeTests(SynchronousTestCase):
+    """Tests of RFC 868's time."""
+
+    def test_known(self) -> None:
+        """The examples of the RFC itself."""
+        for moment, since1900 in ((0, 2_208_988_800), (208_223_999 + 1, 2_417_212_800)):
+            self.assertEqual(unpack(">I", rfc868(moment)), (since1900,))
+
+    def test_wrap(self) -> None:
+        """In 2036 the count begins anew."""
+        self.assertEqual(rfc868(WRAP - 1), b"\xff\xff\xff\xff")
+        self.assertEqual(rfc868(WRAP), b"\0\0\0\0")
+        self.assertEqual(rfc868(WRAP + 1.9), b"\0\0\0\x01")
+
+    def test_stream(self) -> None:
+        """A connection is told the time, and closed."""
+        wall = WallClock(UTC, lambda: 0.0)
+        protocol, transport = connected(TimeFactory(Clock(), wall))
+        self.assertEqual(transport.value(), rfc868(0))
+        self.assertTrue(transport.disconnecting)
+        protocol.dataReceived(b"ignored")
+        self.assertEqual(transport.value(), rfc868(0))
+
+
+class DaytimeTests(SynchronousTestCase):
+    """Tests of RFC 867's daytime."""
+
+    def test_stream(self) -> None:
+        """A connection is told the time of the zone that is configured, and closed."""
+        wall = WallClock(ZoneInfo("Asia/Shanghai"), lambda: 0.0)
+        _, transport = connected(DaytimeFactory(Clock(), wall))
+        self.assertEqual(transport.value(), b"Thursday, January 01, 1970 08:00:00-CST\r\n")
+        self.assertTrue(transport.disconnecting)
+
+    def test_local(self) -> None:
+        """Without a zone it is the machine's own, aware."""
+        self.assertIsNotNone(WallClock().now().tzinfo)
+
+
+class FramedTimeTests(SynchronousTestCase):
+    """Tests of time in frames."""
+
+    def setUp(self) -> None:
+        wall = WallClock(UTC, lambda: 0.0)
+        self.protocol, self.transport = connected(FramedTimeFactory(Clock(), wall))
+
+    def test_answer(self) -> None:
+        """Each format is answered in a frame."""
+        self.protocol.dataReceived(encode_frame(b"%Y") + encode_frame(b""))
+        self.assertEqual(
+            self.transport.value(), encode_frame(b"1970") + encode_frame(b"1970-01-01 00:00:00")
+        )
+
+    def test_noFormat(self) -> None:
+        """What is no format ends the connection, after the answers before it."""
+        self.protocol.dataReceived(
+            encode_frame(b"%Y") + encode_frame(b"\xff") + encode_frame(b"%m")
+        )
+        self.assertEqual(self.transport.value(), encode_frame(b"1970"))
+        self.assertTrue(self.transport.disconnecting)
+
+
+class OpenTests(SynchronousTestCase):
+    """Tests of what all simple stream services share."""
+
+    def test_cap(self) -> None:
+        """There is a limit of connections from one source, and room again when one is gone."""
+        limits = Limits(per_source=2)
+        cap = ConnectionCap(limits, 1000)
+        factory = TimeFactory(Clock(), None, limits, cap)
+        first, _ = connected(factory)
+        connected(factory)
+        self.assertIsNone(factory.buildProtocol(PEER))
+        first.connectionLost()
+        self.assertIsNotNone(factory.buildProtocol(PEER))
+
+    def test_idle(self) -> None:
+        """Who says nothing for the idle time is cut off; who says something is not."""
+        clock = Clock()
+        factory = FramedTimeFactory(clock, None, Limits(idle_seconds=10))
+        (busy, busyTransport), (_, idleTransport) = connected(factory), connected(factory)
+        for _ in range(4):
+            clock.advance(5)
+            busy.dataReceived(b"\0")
+        self.assertTrue(idleTransport.disconnected)
+        self.assertFalse(busyTransport.disconnected)
+        busy.connectionLost()
+
+    def test_timers(self) -> None:
+        """A connection that ends leaves no timer behind."""
+        clock = Clock()
+        protocol, _ = connected(FramedTimeFactory(clock))
+        protocol.connectionLost()
+        self.assertEqual(clock.getDelayedCalls(), [])
