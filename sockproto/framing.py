@@ -230,8 +230,8 @@ class FramedProtocol(Protocol):
         """Deliver what is held, after a pause."""
         held = self._held
         out = self._out
-        if held is None or self._delivering or out.gone():
-            return
+        if held is None or out.gone():
+            return  # within stringReceived nothing is held: the loop there goes on by itself
         try:
             self._deliverFrom(held)
         except BaseException:

@@ -52,7 +52,7 @@ class EchoTests(SynchronousTestCase):
 
     def test_doesNotReadAhead(self) -> None:
         """While the peer does not take the answers, nothing more is read of it."""
-        protocol, transport = connect(EchoFactory)
+        _, transport = connect(EchoFactory)
         self.assertIs(transport.producer, transport)
         self.assertTrue(transport.streaming)
         transport.producer.pauseProducing()

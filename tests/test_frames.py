@@ -227,6 +227,16 @@ class LimitTests(SynchronousTestCase):
             tracemalloc.stop()
             self.assertLess(held, 2048)
 
+    def test_endOfALargeRead(self) -> None:
+        """The same where a read is fed from near its end on, and nothing is taken."""
+        decoder = FrameDecoder(100)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before = tracemalloc.get_traced_memory()[0]
+        decoder.feed(bytes(65536), 65000)
+        self.assertLess(tracemalloc.get_traced_memory()[0] - before, 2048)
+        self.assertEqual(decoder.pending, 536)
+
 
 class CountingBytesIO(frames.BytesIO):
     """Counts the bytes copied into buffers."""

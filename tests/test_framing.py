@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -19,7 +20,13 @@ from twisted.internet.endpoints import (
     UNIXServerEndpoint,
     connectProtocol,
 )
-from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IPushProducer,
+    ITCPTransport,
+    ITransport,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -464,6 +471,91 @@ class BatchTests(SynchronousTestCase):
         self.assertIs(kept[3], payload)
 
 
+class AtOnceTests(SynchronousTestCase):
+    """What is sent on a socket without waiting for the reactor."""
+
+    class Socket:
+        """Takes a number of bytes, then would block."""
+
+        def __init__(self, room: int) -> None:
+            self.room = room
+            self.got = b""
+
+        def send(self, data: bytes) -> int:
+            if not self.room:
+                raise BlockingIOError
+            taken = data[: self.room]
+            self.got += taken
+            self.room -= len(taken)
+            return len(taken)
+
+        def sendmsg(self, parts: list[bytes]) -> int:
+            if len(parts) > 1024:
+                raise OSError(errno.EMSGSIZE, "Message too long")
+            return self.send(b"".join(parts))
+
+    class Transport(StringTransport):
+        """Has the attributes that tell whether a transport of Twisted's holds anything."""
+
+        dataBuffer = b""
+        TLS = False
+        waiting = 0
+
+        @property
+        def _tempDataLen(self) -> int:
+            return self.waiting + len(self.value())
+
+    def echo(self, room: int, payloads: list[bytes], **state: Any) -> tuple[bytes, bytes]:
+        """Echo frames.
+
+        :return: what went to the socket, and what to the transport.
+        """
+        p, t = connected(lambda p, s: p.sendString(s), self.Transport())
+        vars(t).update(state)
+        p._out.socket = socket = self.Socket(room)  # type: ignore[assignment]
+        p.dataReceived(frames(*payloads))
+        return socket.got, t.value()
+
+    def test_anyRoom(self) -> None:
+        """What the socket does not take goes to the transport, in order."""
+        for payloads in ([b"abc"], [b"abc", b"", b"d"]):
+            whole = frames(*payloads)
+            for room in range(len(whole) + 1):
+                self.assertEqual(self.echo(room, payloads), (whole[:room], whole[room:]))
+
+    def test_anyRoomForLargeFrames(self) -> None:
+        """The same for parts that are sent without being joined."""
+        payloads = [b"a", bytes(BATCH_LIMIT), b"b" * BATCH_LIMIT]
+        whole = frames(*payloads)
+        for room in (0, 3, 5, 9, 100, BATCH_LIMIT + 9, BATCH_LIMIT + 11, len(whole) - 1):
+            self.assertEqual(self.echo(room, payloads), (whole[:room], whole[room:]))
+
+    def test_manyParts(self) -> None:
+        """More parts than the system takes in one call are all sent."""
+        payloads = [b"%020d" % n for n in range(3000)]
+        sent, written = self.echo(10**6, payloads)
+        self.assertEqual(sent + written, frames(*payloads))
+        self.assertGreaterEqual(len(sent), 1024 * len(frames(payloads[0])))
+
+    def test_notBeforeOthers(self) -> None:
+        """With anything waiting in the transport, or TLS on it, all goes through the transport."""
+        for state in ({"waiting": 1}, {"dataBuffer": b"x"}, {"TLS": True}):
+            for payloads in ([b"a"], [bytes(BATCH_LIMIT)]):
+                self.assertEqual(self.echo(10**6, payloads, **state), (b"", frames(*payloads)))
+
+    def test_notAfterAClose(self) -> None:
+        """What is sent after a close is left to the transport to drop."""
+
+        def then(protocol: Recorder, string: bytes) -> None:
+            protocol.abortConnection()
+            protocol.sendString(b"late")
+
+        p, t = connected(then, self.Transport())
+        p._out.socket = socket = self.Socket(100)  # type: ignore[assignment]
+        p.dataReceived(frames(b"a"))
+        self.assertEqual((socket.got, t.value()), (b"", frames(b"late")))
+
+
 class FacadeTests(SynchronousTestCase):
     """``self.transport``."""
 
@@ -640,6 +732,17 @@ class BackPressureTests(SynchronousTestCase):
         self.assertIsNone(t.producer)
         self.assertTrue(t.disconnecting)
 
+    def test_handedOn(self) -> None:
+        """A protocol that is given another's connection takes its place as the producer."""
+        p, t = self.pressed()
+        second = type(p)()
+        second.makeConnection(p.transport)
+        t.producer.pauseProducing()
+        second.dataReceived(frames(b"a"))
+        self.assertEqual(second.received, [])
+        t.producer.resumeProducing()
+        self.assertEqual(second.received, [b"a"])
+
     def test_stopped(self) -> None:
         """A connection that is lost ends the delivery."""
         p, t = self.pressed()
@@ -648,11 +751,17 @@ class BackPressureTests(SynchronousTestCase):
         self.assertEqual(p.received, [])
 
 
-class Contexts:
-    """A context factory of one context."""
+@implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
+class Connections:
+    """Makes TLS connections of one context."""
 
     def __init__(self, context: SSL.Context) -> None:
-        self.getContext = lambda: context
+        self.context = context
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return SSL.Connection(self.context, None)
+
+    clientConnectionForTLS = serverConnectionForTLS
 
 
 class TLSTests(SynchronousTestCase):
@@ -665,11 +774,15 @@ class TLSTests(SynchronousTestCase):
         """
         clock = Clock()
         server, client = Recorder(then), Recorder()
+        context = automatic_context()
         serverTLS = TLSMemoryBIOFactory(
-            Contexts(automatic_context()), False, Factory.forProtocol(lambda: server), clock=clock
+            Connections(context),
+            False,
+            Factory.forProtocol(lambda: server),
+            clock=clock,
         ).buildProtocol(None)
         clientTLS = TLSMemoryBIOFactory(
-            Contexts(client_context()), True, Factory.forProtocol(lambda: client), clock=clock
+            Connections(client_context()), True, Factory.forProtocol(lambda: client), clock=clock
         ).buildProtocol(None)
         serverIO = FakeTransport(serverTLS, isServer=True)
         clientIO = FakeTransport(clientTLS, isServer=False)
