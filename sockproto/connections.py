@@ -19,10 +19,15 @@ class ConnectionCap:
     """
 
     def __init__(self, limits: Limits, descriptors: int) -> None:
-        self._most = limits.connections_within(descriptors)
-        self._perSource = limits.per_source
+        self._descriptors = descriptors
         self._count = 0
         self._sources: Counter[str] = Counter()
+        self.reconfigure(limits)
+
+    def reconfigure(self, limits: Limits) -> None:
+        """Take other figures from now on; those that are counted stay."""
+        self._most = limits.connections_within(self._descriptors)
+        self._perSource = limits.per_source
 
     def admit(self, host: str | None) -> str | None:
         """Count a new connection.

@@ -72,7 +72,7 @@ def credentials_for(
     :param key: a key, or the path of a keyring; the user's own keyring unless given.
     :param identity: whose key to take from a keyring: the newest that is valid there.
     :param server_id: the server to expect.  A master key needs one: the host's name unless given.
-    :raises KeyringError: there is no fitting key.
+    :raises KeyringError: there is no fitting key, or it is a master and the server has no name.
     """
     host = server_id or (target.host if target is not None else None) or None
     if not isinstance(key, Key):
@@ -80,4 +80,5 @@ def credentials_for(
         key = keyring.newest(identity, host)
     if key.master is not None and server_id is None:
         server_id = host
+    key.secret_for(server_id)
     return Credentials(key, server_id=server_id, tls=target is not None and target.tls)

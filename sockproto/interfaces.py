@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import ITransport
@@ -74,13 +74,22 @@ class IChannel(Interface):
     """A channel as its service sees it: what can be said to the client."""
 
     principal = Attribute("Who opened it.")
-    turns = Attribute("The turns in which channels write.")
+    free = Attribute("Whether DATA may be written now, without waiting for a turn.")
 
     def accept(reply: Mapping[str, Any]) -> None:
         """ACCEPT."""
 
     def reject(code: str, message: str) -> None:
         """REJECT: the channel is over."""
+
+    def ready(turn: Callable[[], bool]) -> None:
+        """Have a turn called when it is this channel's turn to write, which may be at once.
+
+        :param turn: writes at most one DATA frame; returns whether to have another turn.
+        """
+
+    def withdraw(turn: Callable[[], bool]) -> None:
+        """Have a turn called no longer."""
 
     def sendable(stream: int) -> int:
         """How many bytes may be written on a stream at once, now."""

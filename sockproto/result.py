@@ -6,10 +6,21 @@ import signal
 
 from attrs import field, frozen
 
+from sockproto.errors import AgentError, Refused
 from sockproto.wire.commands import CommandResult
+from sockproto.wire.events import ChannelRejected, GoingAway
 from sockproto.wire.messages import Stream
 
-__all__ = ["DEFAULT_MAX_OUTPUT", "Collected", "Output", "Result", "signal_number"]
+__all__ = [
+    "DEFAULT_MAX_OUTPUT",
+    "Collected",
+    "Output",
+    "Result",
+    "ended_without_status",
+    "left",
+    "refused",
+    "signal_number",
+]
 
 #: What is collected of each stream of a command's output unless told otherwise.
 DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024
@@ -56,9 +67,12 @@ class Collected:
     """Output as it is collected, up to a limit.
 
     :param max_output: bytes of each stream to keep.
+    :raises ValueError: it is less than 0.
     """
 
     def __init__(self, max_output: int) -> None:
+        if max_output < 0:
+            raise ValueError(f"max_output: expected 0 or more, found {max_output}")
         self._pieces: dict[int, list[bytes]] = {Stream.OUT: [], Stream.ERR: []}
         self._room = {Stream.OUT: max_output, Stream.ERR: max_output}
         self._truncated = False
@@ -67,9 +81,11 @@ class Collected:
         """Keep a piece, or what there is room for."""
         stream = Stream(piece.stream)
         kept = piece.data[: self._room[stream]]
-        self._room[stream] -= len(kept)
-        self._truncated = self._truncated or len(kept) < len(piece.data)
-        self._pieces[stream].append(kept)
+        if len(kept) < len(piece.data):
+            self._truncated = True
+        if kept:
+            self._room[stream] -= len(kept)
+            self._pieces[stream].append(kept)
 
     def result(self, end: CommandResult) -> Result:
         """The result, from the server's words and what was collected."""
@@ -91,10 +107,26 @@ def signal_number(name: str) -> int:
     :raises ValueError: there is none of that name.
     """
     base, plus, offset = name.partition("+")
-    if base.isdecimal() and not plus:
-        return int(base)
     try:
-        number = int(signal.Signals["SIG" + base])
-    except KeyError:
-        raise ValueError(f"there is no signal {name!r} on this machine") from None
-    return number + (int(offset) if plus else 0)
+        number = int(base) if base.isdecimal() else int(signal.Signals["SIG" + base])
+        number += int(offset) if plus else 0
+        if number in signal.valid_signals():
+            return number
+    except (KeyError, ValueError):
+        pass
+    raise ValueError(f"there is no signal {name!r} on this machine")
+
+
+def refused(event: ChannelRejected) -> Refused:
+    """A rejected channel as an exception."""
+    return Refused(event.message or "the agent gives no reason", event.code)
+
+
+def left(event: GoingAway) -> AgentError:
+    """An agent's going away as an exception."""
+    return AgentError(event.message or "the agent is going away", event.code)
+
+
+def ended_without_status(end: CommandResult) -> AgentError:
+    """The end of a command that has no status as an exception."""
+    return AgentError(end.message or "the agent gives no reason", end.code)

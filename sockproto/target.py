@@ -89,9 +89,11 @@ def _split(text: str, where: str) -> tuple[str, int | None]:
         host, colon, after = text.partition(":")
         port = after if colon else None
     if not host or any(character.isspace() or character in "/@" for character in host):
-        raise ConfigurationError(f"{where}: expected HOST[:PORT], tcp:HOST:PORT or unix:PATH")
+        raise ConfigurationError(
+            f"{where or 'an empty address'}: expected HOST[:PORT], tcp:HOST:PORT or unix:PATH"
+        )
     if port is None:
         return host, None
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
         raise ConfigurationError(f"{where}: expected a port from 1 to 65535, found {port!r}")
     return host, int(port)

@@ -10,16 +10,26 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from sockproto.errors import ConfigurationError
 
-__all__ = ["automatic_context", "channel_binding", "client_context", "context_from_file"]
+__all__ = [
+    "automatic_context",
+    "channel_binding",
+    "client_context",
+    "context_from_file",
+    "more_waits",
+]
 
 _EXPORTER_LABEL = b"EXPORTER-Channel-Binding"
 _EXPORTER_LENGTH = 32
@@ -55,13 +65,14 @@ def context_from_file(path: str | os.PathLike[str]) -> SSL.Context:
     context = _server_context()
     name = os.fspath(path)
     try:
-        context.use_privatekey_file(name)
+        # Not by OpenSSL's own reader: of an encrypted key that would ask at the terminal.
+        with open(name, "rb") as file:
+            context.use_privatekey(_private_key(file.read()))
         context.use_certificate_chain_file(name)
         context.check_privatekey()
-    except (OSError, SSL.Error) as error:
+    except (OSError, ValueError, SSL.Error) as error:
         raise ConfigurationError(
-            f"{name}: expected a PEM file with a private key and its certificate: "
-            f"{_reason(error, name)}"
+            f"{name}: expected a PEM file with a private key and its certificate: {_reason(error)}"
         ) from None
     return context
 
@@ -86,6 +97,17 @@ def channel_binding(connection: SSL.Connection) -> bytes | None:
     return bytes(connection.export_keying_material(_EXPORTER_LABEL, _EXPORTER_LENGTH, b""))
 
 
+def more_waits(connection: SSL.Connection) -> bool:
+    """Whether the peer has sent more than was read, in the record at hand or one behind it."""
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except (SSL.WantReadError, SSL.ZeroReturnError):
+        return False
+    except SSL.Error:
+        pass  # whatever it is, it is not nothing
+    return True
+
+
 def _server_context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -93,13 +115,20 @@ def _server_context() -> SSL.Context:
     return context
 
 
-def _reason(error: Exception, name: str) -> str:
+def _private_key(content: bytes) -> Any:
+    """The private key in a PEM file."""
+    try:
+        return load_pem_private_key(content, None)
+    except TypeError:
+        raise ValueError("the key has a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("no private key that can be used") from None
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    try:
-        with open(name, "rb"):
-            pass
-    except OSError as unreadable:
-        return unreadable.strerror or str(unreadable)
-    # OpenSSL's errors are tuples of library, function and reason.
-    return "; ".join(entry[-1] or "unreadable" for entry in error.args[0]) or "unreadable"
+    if isinstance(error, SSL.Error):
+        # OpenSSL's errors are tuples of library, function and reason.
+        return "; ".join(entry[-1] for entry in error.args[0] if entry[-1]) or "no certificate"
+    return str(error)

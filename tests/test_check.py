@@ -86,3 +86,20 @@ class CheckTests(SynchronousTestCase):
         """An identity without a request, or the other way round, is wrong usage."""
         for arguments in (("--as", "x"), ("--", "disk"), ("--group", "x")):
             self.assertEqual(self.check(RULES, *arguments).exit_code, 2)
+
+    def test_certificate(self) -> None:
+        """A certificate that cannot be used is an error, though none that a decision needs."""
+        text = RULES.replace("allow_plaintext = true", 'tls = "none.pem"')
+        result = self.check(text)
+        self.assertEqual((result.exit_code, result.stdout), (1, ""))
+        self.assertIn(f"{self.file.parent}/none.pem: expected a PEM file", result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1)
+        self.assertEqual(self.check(text, "--as", "root", "--", "ls").exit_code, 0)
+
+    def test_exposed(self) -> None:
+        """A file that anybody can write can be checked, with a warning."""
+        self.check(RULES)
+        self.file.chmod(0o646)
+        result = self.check(RULES)
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("expected that only its owner can write it", result.stderr)

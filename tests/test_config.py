@@ -472,23 +472,30 @@ class ListenerTests(FileTestCase):
         return "\n".join(("[[listen]]", 'service = "agent"', f"endpoint = '{endpoint}'", *extra))
 
     def test_local(self) -> None:
-        """On this machine the agent needs no TLS."""
+        """On this machine the agent has no TLS unless the file says so."""
         for endpoint in ("tcp:7100:interface=127.0.0.1", r"tcp6:7100:interface=\:\:1", "unix:/s"):
-            self.assertEqual(self.read(self.listen(endpoint)).warnings, ())
-            self.assertEqual(self.read(self.listen(endpoint, 'tls = "auto"')).warnings, ())
+            read = self.read(self.listen(endpoint))
+            self.assertIsNone(read.listeners[0].protection)
+            self.assertEqual(read.warnings, ())
+            read = self.read(self.listen(endpoint, 'tls = "auto"'))
+            self.assertEqual(read.listeners[0].protection, "auto")
+            self.assertEqual(read.warnings, ())
 
     def test_open(self) -> None:
-        """Beyond it, it needs TLS or the word that it is meant so, which is then a warning."""
+        """Beyond it, it has TLS unless the file says that plaintext is meant: then a warning."""
         for endpoint in (
             "tcp:7100",
             "tcp6:7100",
             "tcp:7100:interface=192.0.2.1",
             "systemd:index=0",
         ):
-            (line,) = self.wrong(self.listen(endpoint))
-            self.assertIn('needs tls = "auto" (or a PEM file), or allow_plaintext = true', line)
-            self.assertEqual(self.read(self.listen(endpoint, 'tls = "auto"')).warnings, ())
-            (warning,) = self.read(self.listen(endpoint, "allow_plaintext = true")).warnings
+            for extra in ((), ('tls = "auto"',)):
+                read = self.read(self.listen(endpoint, *extra))
+                self.assertEqual(read.listeners[0].protection, "auto")
+                self.assertEqual(read.warnings, ())
+            read = self.read(self.listen(endpoint, "allow_plaintext = true"))
+            self.assertIsNone(read.listeners[0].protection)
+            (warning,) = read.warnings
             self.assertIn("without TLS beyond this machine", warning)
         read = self.read(self.listen("tcp:7100", 'tls = "auto"', "allow_plaintext = true"))
         self.assertEqual(read.warnings, ())
@@ -516,6 +523,11 @@ class ListenerTests(FileTestCase):
             ("unix:", "expected a path"),
             ("ssl:7100", 'tls = "auto"'),
             ("hmac:hmac_service=x:tcp:1", "auth = true"),
+            ("tcp:7100:interfce=127.0.0.1", "'interfce'; did you mean interface?"),
+            ("tcp:7100:q=1", "(there are: port, interface, backlog)"),
+            (r"tcp6:7100:\:\:1", "backlog: expected a whole number"),
+            ("unix:/s:mode=rw", "mode: expected an octal mode such as 660, found 'rw'"),
+            ("tcp:7100:backlog=-1", "backlog: expected"),
             ("tcp:7100\\", "after the last backslash"),
         ):
             (line,) = self.wrong(self.listen(endpoint))
@@ -540,7 +552,6 @@ class ListenerTests(FileTestCase):
             ("tcp6:7100", False),
             (r"tcp6:7100:interface=\:\:", False),
             (r"tcp6:7100:50:\:\:1", True),
-            (r"tcp6:7100:\:\:1", False),
             ("udp:7007", False),
             ("udp:7007:interface=127.0.0.1", True),
             ("udp6:7007", False),
@@ -610,8 +621,59 @@ class LoadTests(FileTestCase):
             [x.endpoint for x in loaded.listeners], ["tcp:0:interface=127.0.0.1", "unix:/s"]
         )
         self.assertFalse(loaded.owner_unrestricted)
-        error = self.assertRaises(ConfigurationError, load_configuration, path, ["agent=tcp:0"])
-        self.assertIn("--listen agent=tcp:0: a login beyond this machine needs tls", str(error))
+        open_one = load_configuration(path, ["agent=tcp:0"]).listeners[1]
+        self.assertEqual((open_one.is_local, open_one.protection), (False, "auto"))
+
+    def test_socketPaths(self) -> None:
+        """A Unix socket's path is relative to its file, or to where the command line was given."""
+        self.write("conf.d/a.toml", '[[listen]]\nservice = "agent"\nendpoint = "unix:a:mode=660"\n')
+        path = self.write("server.toml", f'include = ["conf.d/*"]\n[[listen]]\n{LOCAL}')
+        loaded = load_configuration(path, ["agent=unix:x\\:y", "agent=unix:/z"], self.folder)
+        self.assertEqual(
+            [x.endpoint for x in loaded.listeners[1:]],
+            [
+                f"unix:address={self.folder}/conf.d/a:mode=660",
+                f"unix:address={self.folder}/x\\:y",
+                "unix:/z",
+            ],
+        )
+        self.assertEqual(
+            Endpoint.parse(loaded.listeners[2].endpoint).arguments["address"],
+            f"{self.folder}/x:y",
+        )
+
+    def test_writable(self) -> None:
+        """A server takes no configuration that others could have written; as root, no group's."""
+        path = self.write("server.toml", f'include = ["a.toml"]\n[[listen]]\n{LOCAL}')
+        part = self.write("a.toml", "")
+        for mode, euid, refused in (
+            (0o644, 0, False),
+            (0o664, 0, True),
+            (0o664, 1000, False),
+            (0o646, 1000, True),
+        ):
+            part.chmod(mode)
+            self.patch(os, "geteuid", lambda euid=euid: euid)
+            self.assertEqual(len(read_configuration(path).exposed), refused)
+            if refused:
+                error = self.assertRaises(ConfigurationError, load_configuration, path)
+                self.assertIn(f"{part}: expected that only its owner can write it", str(error))
+            else:
+                load_configuration(path)
+
+    def test_belongs(self) -> None:
+        """A configuration of some other user's is told at every start."""
+        path = self.write("server.toml", f"[[listen]]\n{LOCAL}")
+        path.chmod(0o644)
+        self.patch(os, "geteuid", lambda: os.stat(path).st_uid)
+        self.assertEqual(load_configuration(path).warnings, ())
+        if os.stat(path).st_uid == 0:
+            os.chown(path, 65534, -1)
+            self.patch(os, "geteuid", lambda: 0)
+        else:
+            self.patch(os, "geteuid", lambda: 65533)
+        (warning,) = load_configuration(path).warnings
+        self.assertIn("belongs to user", warning)
 
     def test_nowhere(self) -> None:
         """A file that names no listener needs --listen."""

@@ -57,9 +57,9 @@ class AnswerTests(SynchronousTestCase):
 
     def test_localStratum(self) -> None:
         """An isolated network may be told to trust it all the same."""
-        self.clock = UNSYNCHRONISED
+        self.clock = KernelClock(False, dispersion=16)
         fields = self.fields(self.server(8).answer(request()))
-        self.assertEqual((fields[0] >> 6, fields[1]), (0, 8))
+        self.assertEqual((fields[0] >> 6, fields[1], fields[5]), (0, 8, 0))
 
     def test_whoIsAnswered(self) -> None:
         """Of all first bytes and lengths from 0 to 100 only mode 3 of versions 1 to 4, from 48

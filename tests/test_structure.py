@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "names"),
+    ("errors", "names", "logs"),
     ("limits", "interfaces", "private_file"),
     ("wire",),
     ("key", "result", "target", "tls", "admission", "output", "outbox"),
@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("credentials",),
     ("framing",),
     ("auth",),
-    ("session",),
+    ("session", "memory"),
     ("services", "client"),
     ("server", "blocking"),
     ("tap", "cli", "testing"),

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -23,15 +24,16 @@ from zope.interface import alsoProvides, implementer
 from sockproto.auth.principal import Principal
 from sockproto.auth.transport import (
     AuthenticatedTransport,
+    abort,
     binding_data,
     binding_of,
     describe,
     host_of,
 )
 from sockproto.credentials import Credentials
-from sockproto.errors import LoginFailed, RemoteProtocolError
+from sockproto.errors import LoginFailed, RemoteProtocolError, SockprotoError
 from sockproto.wire.frames import FrameDecoder, encode_frame
-from sockproto.wire.handshake import Binding, Login
+from sockproto.wire.handshake import Binding, ClientHandshake, Login
 from sockproto.wire.handshake_messages import MAX_MESSAGE
 
 __all__ = ["AuthenticatingEndpoint", "ClientLogin"]
@@ -58,9 +60,10 @@ class ClientLogin(Protocol):
 
     def __init__(self, factory: _ClientLoginFactory, address: IAddress) -> None:
         self._factory = factory
-        self._address = address
+        self.address = address
         self._state = _State.HELLO_EXPECTED
         self._frames = FrameDecoder(MAX_MESSAGE)
+        self._handshake: ClientHandshake | None = None
         self._inner: IProtocol | None = None
         self._timer: IDelayedCall | None = None
 
@@ -70,30 +73,39 @@ class ClientLogin(Protocol):
 
     def connectionMade(self) -> None:
         """The server speaks first."""
+        factory = self._factory
         self._binding = binding_of(self.transport)
-        if self._factory.credentials.tls and self._binding is not Binding.TLS_EXPORTER:
+        if factory.connected.called:
+            self.fail(LoginFailed("nobody waits for this connection any longer"))
+        elif factory.credentials.tls and self._binding is not Binding.TLS_EXPORTER:
             # Whether TLS is used is the client's own decision, and it was to use it.
-            self._fail(LoginFailed("the connection is not TLS"))
-            return
-        self._handshake = self._factory.credentials.handshake(self._binding)
-        self._timer = self._factory.clock.callLater(self._factory.timeout, self._outOfTime)
+            self.fail(LoginFailed("the connection is not TLS"))
+        else:
+            try:
+                self._handshake = factory.credentials.handshake(self._binding)
+            except SockprotoError as error:
+                self.fail(error)
+                return
+            self._timer = factory.clock.callLater(factory.timeout, self._outOfTime)
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes of the login, or of the inner protocol."""
-        if self._inner is not None:
-            self._inner.dataReceived(data)
-            return
-        self._frames.feed(data)
-        while self._state in _LOGGING_IN:
+        if self._state is _State.INSIDE:
+            if self._inner is not None:
+                self._inner.dataReceived(data)
+        elif self._state is not _State.FAILED:
+            self._frames.feed(data)
             try:
-                message = self._frames.next_frame()
-                if message is None:
-                    return
-                self._take(message)
+                while self._state in _LOGGING_IN:
+                    message = self._frames.next_frame()
+                    if message is None:
+                        return
+                    self._take(message)
             except RemoteProtocolError as error:
-                self._fail(LoginFailed(str(error), self._handshake.ref))
+                self._loginFailed(str(error))
 
     def _take(self, message: bytes) -> None:
+        assert self._handshake is not None
         if self._state is _State.HELLO_EXPECTED:
             binding_bytes = binding_data(self.transport, self._binding)
             if binding_bytes is None:
@@ -110,33 +122,38 @@ class ClientLogin(Protocol):
         self._state = _State.INSIDE
         rest = self._frames.unread
         del self._frames
-        try:
-            inner = self._factory.wrappedFactory.buildProtocol(self._address)
-        except Exception:
-            self._fail(Failure())
-            return
-        if inner is None:
-            self._fail(LoginFailed("the program wanted no protocol for this connection"))
-            return
-        if IHalfCloseableProtocol.providedBy(inner):
-            alsoProvides(self, IHalfCloseableProtocol)
         principal = Principal(
-            login.server_id, (), login, host_of(self._address), describe(self._address)
+            login.server_id, (), login, host_of(self.address), describe(self.address)
         )
-        self._inner = inner
-        inner.makeConnection(cast(ITransport, AuthenticatedTransport(self.transport, principal)))
-        self._factory.connected.callback(inner)
-        if rest and self._inner is not None:
-            inner.dataReceived(rest)
+        try:
+            inner = self._factory.wrappedFactory.buildProtocol(self.address)
+            if inner is None:
+                raise NoProtocol
+            if IHalfCloseableProtocol.providedBy(inner):
+                alsoProvides(self, IHalfCloseableProtocol)
+            self._inner = inner
+            inner.makeConnection(
+                cast(ITransport, AuthenticatedTransport(self.transport, principal))
+            )
+        except Exception:
+            self.fail(Failure())
+            return
+        self._factory.succeed(inner)
+        if rest and not getattr(self.transport, "disconnecting", False):
+            self.dataReceived(rest)
 
     def _outOfTime(self) -> None:
-        self._fail(LoginFailed(f"no login within {self._factory.timeout:g} s"))
+        self._loginFailed(f"no login within {self._factory.timeout:g} s")
 
-    def _fail(self, reason: Exception | Failure) -> None:
+    def _loginFailed(self, reason: str) -> None:
+        self.fail(LoginFailed(reason, None if self._handshake is None else self._handshake.ref))
+
+    def fail(self, reason: Exception | Failure) -> None:
         """Report that there will be no connection, and end this one."""
         self._state = _State.FAILED
         self._cancelTimer()
-        self.transport.abortConnection()
+        if self.connected:
+            abort(self.transport)
         self._factory.fail(reason)
 
     def _cancelTimer(self) -> None:
@@ -153,19 +170,13 @@ class ClientLogin(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the inner protocol, or report that there will be no connection."""
+        self.connected = 0
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.connectionLost(reason)
             return
-        if self._state is not _State.FAILED:
-            self._state = _State.FAILED
-            self._cancelTimer()
-            self._factory.fail(
-                LoginFailed(
-                    f"the connection ended during the login: {reason.getErrorMessage()}",
-                    self._handshake.ref,
-                )
-            )
+        if self._state in _LOGGING_IN:
+            self._loginFailed(f"the connection ended during the login: {reason.getErrorMessage()}")
 
 
 class _ClientLoginFactory(Factory):
@@ -186,6 +197,7 @@ class _ClientLoginFactory(Factory):
         self.credentials = credentials
         self.timeout = timeout
         self.connected = connected
+        self._login: ClientLogin | None = None
 
     def doStart(self) -> None:
         """As for any factory; the wrapped one hears it as well."""
@@ -200,7 +212,18 @@ class _ClientLoginFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> ClientLogin:
         """A protocol that begins with the login."""
         assert addr is not None
-        return ClientLogin(self, addr)
+        self._login = ClientLogin(self, addr)
+        return self._login
+
+    def giveUp(self) -> None:
+        """End the connection, if there is one: nobody waits for it any longer."""
+        if self._login is not None and self._login.transport is not None:
+            self._login.fail(ConnectingCancelledError(self._login.address))
+
+    def succeed(self, inner: IProtocol) -> None:
+        """Hand the inner protocol over, unless it has given the attempt up itself."""
+        if not self.connected.called:
+            self.connected.callback(inner)
 
     def fail(self, reason: Exception | Failure) -> None:
         """Report a failure, unless the attempt was given up or has succeeded."""
@@ -237,28 +260,18 @@ class AuthenticatingEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect and log in.
 
-        :return: fires with the protocol that ``protocolFactory`` built behind the login.
+        :return: fires with the protocol that ``protocolFactory`` built behind the login.  To cancel
+            it ends the attempt at any stage, with what Twisted's own endpoints fail with then.
         """
-        attempt: list[Deferred[IProtocol]] = []
-        login: list[ClientLogin] = []
 
         def giveUp(_connected: Deferred[IProtocol]) -> None:
-            if login:
-                login[0]._fail(LoginFailed("the attempt was cancelled"))
-            else:
-                attempt[0].cancel()
+            attempt.cancel()  # has an effect as long as there is no connection
+            factory.giveUp()
 
         connected: Deferred[IProtocol] = Deferred(giveUp)
         factory = _ClientLoginFactory(
             self._clock, protocolFactory, self._credentials, self._timeout, connected
         )
-        attempt.append(self._endpoint.connect(factory))
-
-        def reached(protocol: IProtocol) -> None:
-            # Through a TLS wrapper it is the wrapper that comes; the login is inside of it.
-            inner = getattr(protocol, "wrappedProtocol", protocol)
-            if isinstance(inner, ClientLogin):
-                login.append(inner)
-
-        attempt[0].addCallbacks(reached, factory.fail)
+        attempt = self._endpoint.connect(factory)
+        attempt.addErrback(factory.fail)
         return connected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from zope.interface import implementer
 
 from sockproto.admission import Admission
 from sockproto.auth.server import AuthenticatingFactory, KeySource
+from sockproto.connections import ConnectionCap
+from sockproto.errors import LocalProtocolError
 from sockproto.keyring_file import KeyringFile
 from sockproto.limits import Limits
 from sockproto.names import default_server_id
+from sockproto.wire.handshake_messages import checked_id
 
 __all__ = ["AuthenticatingServerEndpoint", "parseServerEndpoint"]
 
@@ -36,7 +40,8 @@ class AuthenticatingServerEndpoint:
     :param keys: where keys are looked up.
     :param service: the name of the service.
     :param serverId: this server's name; the host's unless given.
-    :param limits: the login's deadline and who may begin one.
+    :param limits: the login's deadline, who may begin one, and how many connections there may be.
+    :raises LocalProtocolError: ``service`` or ``serverId`` cannot be sent.
     """
 
     def __init__(
@@ -51,10 +56,11 @@ class AuthenticatingServerEndpoint:
         self._clock = clock
         self._endpoint = endpoint
         self._keys = keys
-        self._service = service
-        self._serverId = default_server_id() if serverId is None else serverId
+        self._service = checked_id(service, "service name")
+        self._serverId = checked_id(serverId or default_server_id(), "server id")
         self._limits = Limits() if limits is None else limits
         self._admission = Admission(self._limits, clock.seconds, random.random)
+        self._cap = ConnectionCap(self._limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen, and serve ``protocolFactory`` to those who log in."""
@@ -66,11 +72,12 @@ class AuthenticatingServerEndpoint:
             self._serverId,
             self._limits,
             self._admission,
+            self._cap,
         )
         return self._endpoint.listen(factory)
 
 
-def parseServerEndpoint(reactor: Any, *args: str, **kwargs: str) -> AuthenticatingServerEndpoint:
+def parseServerEndpoint(reactor: Any, /, *args: str, **kwargs: str) -> AuthenticatingServerEndpoint:
     """Make the endpoint of ``hmac:hmac_service=NAME:hmac_keyring=FILE:ENDPOINT``.
 
     ``hmac_server_id=ID`` may be given as well.  All that is left is the endpoint below, joined
@@ -94,18 +101,22 @@ def parseServerEndpoint(reactor: Any, *args: str, **kwargs: str) -> Authenticati
     if not args:
         raise ValueError("hmac: there is no endpoint behind the prefix")
     below = ":".join(
-        [quoteStringArgument(arg) for arg in args]
-        + [
-            f"{quoteStringArgument(name)}={quoteStringArgument(value)}"
-            for name, value in sorted(kwargs.items())
-        ]
+        [_quoted(arg) for arg in args]
+        + [f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(kwargs.items())]
     )
-    keys = KeyringFile(Path(options["keyring"]).expanduser())
+    # Absolute, since a daemon changes to another folder before it serves.
+    keys = KeyringFile(Path(options["keyring"]).expanduser().absolute())
     keys.current()
-    return AuthenticatingServerEndpoint(
-        reactor,
-        serverFromString(reactor, below),
-        keys,
-        options["service"],
-        options.get("server_id"),
-    )
+    endpoint = serverFromString(reactor, below)
+    try:
+        return AuthenticatingServerEndpoint(
+            reactor, endpoint, keys, options["service"], options.get("server_id")
+        )
+    except LocalProtocolError as error:
+        raise ValueError(f"hmac: {error}") from None
+
+
+def _quoted(text: str) -> str:
+    """A part of an endpoint string; Twisted's own function leaves ``=`` as it is."""
+    quoted: str = quoteStringArgument(text)
+    return quoted.replace("=", "\\=")

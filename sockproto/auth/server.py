@@ -13,15 +13,19 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import Logger
+from twisted.logger import LogLevel
+from twisted.python.failure import Failure
 
-from sockproto.admission import Admission
+from sockproto.admission import Admission, Source
 from sockproto.auth.server_login import ServerLogin
-from sockproto.throttle import LogThrottle
+from sockproto.auth.transport import abort
 from sockproto.connections import ConnectionCap
 from sockproto.key import Key
 from sockproto.limits import Limits
+from sockproto.logs import Logger
+from sockproto.throttle import LogThrottle
 from sockproto.wire.handshake import Refusal
+from sockproto.wire.handshake_messages import checked_id
 
 __all__ = ["AuthenticatingFactory", "KeySource"]
 
@@ -50,6 +54,7 @@ class AuthenticatingFactory(Factory):
     :param admission: who may begin a login; listeners of one server share one.
     :param cap: how many connections there may be; listeners of one server share one.
     :param now: tells the time for the validity of keys.
+    :raises LocalProtocolError: ``service`` or ``serverId`` cannot be sent.
     """
 
     noisy = False
@@ -70,8 +75,8 @@ class AuthenticatingFactory(Factory):
         self.clock = clock
         self.wrappedFactory = wrappedFactory
         self.keys = keys
-        self.service = service
-        self.serverId = serverId
+        self.service = checked_id(service, "service name")
+        self.serverId = checked_id(serverId, "server id")
         self.limits = Limits() if limits is None else limits
         self.admission = (
             Admission(self.limits, clock.seconds, random.random) if admission is None else admission
@@ -96,30 +101,61 @@ class AuthenticatingFactory(Factory):
         assert addr is not None
         return ServerLogin(self, addr)
 
+    def reconfigure(self, limits: Limits) -> None:
+        """Have other limits hold for the logins to come; what is shared is told by its owner."""
+        self.limits = limits
+
     def dropInvalid(self) -> None:
-        """End the connections whose keys are not valid any longer, or not what they were."""
+        """End the connections whose keys are not valid any longer, or mean something else now.
+
+        A key may get other dates without harm to those who use it.
+        """
         for login in list(self.connections):
-            if login.key is not None:
-                key = self.keys.get(login.key.id)
-                problem = "removed" if key is None else key.problem(self.now())
-                if problem is None and key != login.key:
-                    problem = "replaced"
+            if login.key is None:
+                continue
+            try:
+                problem = self._problemOf(login.key)
                 if problem is not None:
                     login.drop(problem)
+            except Exception:
+                # One that cannot be judged or ended is no reason to let the others live on.
+                self._log.failure("checking the key {key} failed", key=login.key.id)
+
+    def _problemOf(self, used: Key) -> str | None:
+        """Why a connection that logged in with a key cannot go on."""
+        key = self.keys.get(used.id)
+        if key is None:
+            return "removed"
+        same = (
+            key.identity == used.identity
+            and key.groups == used.groups
+            and key.secret_for(self.serverId) == used.secret_for(self.serverId)
+        )
+        return key.problem(self.now()) or (None if same else "replaced")
 
     def abortAll(self) -> None:
         """End every connection at once."""
         for login in list(self.connections):
-            login.transport.abortConnection()
+            abort(login.transport)
 
     def refused(
-        self, peer: str, host: str | None, reason: str, ref: str | None, refusal: Refusal | None
+        self,
+        peer: str,
+        host: str | None,
+        reason: str,
+        ref: str | None,
+        refusal: Refusal | None,
+        failure: Failure | None,
     ) -> None:
-        """Log a refused login: one line, and not without end for one source."""
-        suppressed = self._throttle.admit(host or "local")
+        """Log a refused login: one line, and not without end for one source.
+
+        :param failure: the error of this side's that is the reason, if it is one.
+        """
+        suppressed = self._throttle.admit(Source.of(host).name)
         if suppressed is None:
             return
-        self._log.warn(
+        self._log.emit(
+            LogLevel.warn if failure is None else LogLevel.error,
             "login to {service} refused: {reason} (from {peer}, key {key}, client {client},"
             " ref {ref}{more})",
             service=self.service,
@@ -129,4 +165,5 @@ class AuthenticatingFactory(Factory):
             client=refusal.client_id if refusal else None,
             ref=ref,
             more=f"; {suppressed} more like this were not logged" if suppressed else "",
+            **({} if failure is None else {"log_failure": failure}),
         )

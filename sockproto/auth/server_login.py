@@ -14,7 +14,6 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
@@ -22,17 +21,20 @@ from sockproto.admission import Ticket
 from sockproto.auth.principal import Principal
 from sockproto.auth.transport import (
     AuthenticatedTransport,
+    abort,
     binding_data,
     binding_of,
     describe,
     host_of,
+    more_waits,
 )
-from sockproto.errors import FrameTooLong
+from sockproto.errors import FrameTooLong, KeyringError
 from sockproto.interfaces import IDroppable
 from sockproto.key import Key
+from sockproto.logs import Logger
 from sockproto.wire.frames import FrameDecoder, encode_frame
 from sockproto.wire.handshake import Login, Refusal, ServerHandshake
-from sockproto.wire.handshake_messages import MAX_MESSAGE
+from sockproto.wire.handshake_messages import FAIL, MAX_MESSAGE
 
 if TYPE_CHECKING:
     from sockproto.auth.server import AuthenticatingFactory
@@ -65,11 +67,14 @@ class ServerLogin(Protocol):
         self._peer = describe(address)
         self._state = _State.WAITING
         self._frames = FrameDecoder(MAX_MESSAGE)
+        self._handshake: ServerHandshake | None = None
         self._inner: IProtocol | None = None
         self._ticket: Ticket | None = None
         self._timer: IDelayedCall | None = None
-        self._reason: str | None = None
         self._counted = False
+        # Why a key cannot be used: for the log, where the handshake knows no more than that.
+        self._problem: str | None = None
+        self._failure: Failure | None = None
         self.key: Key | None = None
 
     def logPrefix(self) -> str:
@@ -87,7 +92,7 @@ class ServerLogin(Protocol):
             refusal = factory.admission.refusal
         if self._ticket is None:
             self._refuse(refusal)
-            transport.abortConnection()
+            abort(transport)
             return
         factory.connections.add(self)
         self._binding = binding_of(transport)
@@ -105,52 +110,62 @@ class ServerLogin(Protocol):
                 message = self._frames.next_frame()
             except FrameTooLong as error:
                 self._refuse(str(error), failed=True)
-                self.transport.abortConnection()
+                abort(self.transport)
                 return
             if message is not None:
                 self._judge(message)
 
     def _judge(self, message: bytes) -> None:
-        if self._frames.pending:
+        """Take the client's one message for what it is."""
+        assert self._handshake is not None
+        if self._frames.pending or more_waits(self.transport, self._binding):
             # A client has nothing to say before OK: whoever does is not to be believed either.
             self._refuse("more bytes behind AUTH", failed=True)
-            self.transport.abortConnection()
+            abort(self.transport)
             return
         binding_bytes = binding_data(self.transport, self._binding)
+        answer: bytes
+        outcome: Login | Refusal
         if binding_bytes is None:
-            self._refuse("a TLS version without channel binding", failed=True)
-            self.transport.abortConnection()
-            return
-        found: list[Key] = []
-        answer, outcome = self._handshake.receive_auth(
-            message, binding_bytes, lambda key_id: self._secretOf(key_id, found)
-        )
+            answer, outcome = FAIL, Refusal("a TLS version without channel binding")
+        else:
+            answer, outcome = self._handshake.receive_auth(message, binding_bytes, self._secretOf)
         self.transport.write(encode_frame(answer))
         if isinstance(outcome, Refusal):
-            self._refuse(self._reason or outcome.reason, outcome, failed=True)
+            self._refuse(self._problem or outcome.reason, outcome, failed=True)
             self.transport.loseConnection()
-            return
-        self._enter(outcome, found[0])
+        else:
+            self._enter(outcome)
 
-    def _secretOf(self, key_id: str, found: list[Key]) -> bytes | None:
-        key = self.factory.keys.get(key_id)
-        if key is None:
-            return None
-        problem = key.problem(self.factory.now())
-        if problem is not None:
-            self._reason = problem
-            return None
-        found.append(key)
-        return key.secret_for(self.factory.serverId)
+    def _secretOf(self, key_id: str) -> bytes | None:
+        """The secret of a key that may log in now; ``None`` for any other."""
+        factory = self.factory
+        try:
+            key = factory.keys.get(key_id)
+            if key is None:
+                return None
+            self._problem = key.problem(factory.now())
+            if self._problem is not None:
+                return None
+            self.key = key
+            return key.secret_for(factory.serverId)
+        except KeyringError as error:
+            self._problem = str(error)
+        except Exception:
+            self._problem = "the key could not be looked up"
+            self._failure = Failure()
+        return None
 
-    def _enter(self, login: Login, key: Key) -> None:
+    def _enter(self, login: Login) -> None:
         """The login is over: build what is behind it."""
+        key = self.key
         assert self._ticket is not None
+        assert key is not None
         self._ticket.succeeded()
         self._cancelTimer()
         self._state = _State.INSIDE
-        self.key = key
-        del self._frames, self._handshake
+        self._handshake = None
+        del self._frames
         principal = Principal(key.identity, key.groups, login, host_of(self._address), self._peer)
         self._log.info(
             "login to {service} as {identity} with key {key} from {peer}"
@@ -162,9 +177,14 @@ class ServerLogin(Protocol):
             client=login.client_id,
             ref=login.ref,
         )
-        inner = self.factory.wrappedFactory.buildProtocol(self._address)
+        try:
+            inner = self.factory.wrappedFactory.buildProtocol(self._address)
+        except Exception:
+            self._log.failure("no protocol for the login {ref}", ref=login.ref)
+            inner = None
         if inner is None:
             self._state = _State.CLOSING
+            self._abortLater()
             self.transport.loseConnection()
             return
         if IHalfCloseableProtocol.providedBy(inner):
@@ -175,24 +195,31 @@ class ServerLogin(Protocol):
     def _refuse(self, reason: str, refusal: Refusal | None = None, *, failed: bool = False) -> None:
         """Log a login that came to nothing, and see that the connection ends."""
         self._state = _State.CLOSING
+        self._frames.unread = b""  # else a read's worth would wait for the garbage collector
         if failed and self._ticket is not None:
             self._ticket.failed()
+        self.key = None
         self.factory.refused(
             self._peer,
             host_of(self._address),
             reason,
-            getattr(self._handshake, "ref", None) if self._ticket is not None else None,
+            None if self._handshake is None else self._handshake.ref,
             refusal,
+            self._failure,
         )
         self._cancelTimer()
+        self._abortLater()
+
+    def _abortLater(self) -> None:
+        """Have a close that gets stuck come to an end."""
         self._timer = self.factory.clock.callLater(
-            self.factory.limits.close_seconds, self.transport.abortConnection
+            self.factory.limits.close_seconds, abort, self.transport
         )
 
     def _outOfTime(self) -> None:
         self._timer = None
         self._refuse("no login in time", failed=True)
-        self.transport.abortConnection()
+        abort(self.transport)
 
     def _cancelTimer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -211,7 +238,7 @@ class ServerLogin(Protocol):
         if IDroppable.providedBy(inner):
             inner.drop("revoked", f"the key is not valid any longer: {problem}")
         else:
-            self.transport.abortConnection()
+            abort(self.transport)
 
     def readConnectionLost(self) -> None:
         """The peer sends no more (only where the inner protocol wants to know)."""

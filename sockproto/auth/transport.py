@@ -12,7 +12,15 @@ from sockproto.auth.principal import Principal
 from sockproto.interfaces import IAuthenticatedTransport
 from sockproto.wire.handshake import Binding
 
-__all__ = ["AuthenticatedTransport", "binding_data", "binding_of", "describe", "host_of"]
+__all__ = [
+    "AuthenticatedTransport",
+    "abort",
+    "binding_data",
+    "binding_of",
+    "describe",
+    "host_of",
+    "more_waits",
+]
 
 
 class AuthenticatedTransport:
@@ -53,6 +61,20 @@ def binding_data(transport: ITransport, binding: Binding) -> bytes | None:
     from sockproto.tls import channel_binding
 
     return channel_binding(transport.getHandle())  # type: ignore[attr-defined]
+
+
+def more_waits(transport: ITransport, binding: Binding) -> bool:
+    """Whether TLS holds more from the peer than it has delivered: it delivers record by record."""
+    if binding is Binding.NONE:
+        return False
+    from sockproto.tls import more_waits
+
+    return more_waits(transport.getHandle())  # type: ignore[attr-defined]
+
+
+def abort(transport: Any) -> None:
+    """End a connection now; one that cannot be cut (standard input and output) is closed."""
+    getattr(transport, "abortConnection", transport.loseConnection)()
 
 
 def host_of(address: IAddress) -> str | None:

@@ -10,6 +10,7 @@
 """
 
 from sockproto.blocking.command import Command
-from sockproto.blocking.session import Session, connect
+from sockproto.blocking.connecting import connect
+from sockproto.blocking.session import Session
 
 __all__ = ["Command", "Session", "connect"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sockproto.errors import AgentError
 from sockproto.output_credit import OutputCredit
-from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result
+from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result, ended_without_status
 from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.commands import CommandResult
 from sockproto.wire.messages import Stream
@@ -28,13 +28,17 @@ class Command:
     of a MiB.
     """
 
-    def __init__(self, session: Session, machine: ClientChannels, channel: int) -> None:
+    def __init__(
+        self, session: Session, machine: ClientChannels, channel: int, takes_input: bool
+    ) -> None:
         self._session = session
         self._machine = machine
         self._channel = channel
         self._credit = OutputCredit()
         self._pieces: deque[Output] = deque()
+        self._takes_input = takes_input
         self._input_over = False
+        self._unwanted = False
         self._started = False
         self._end: CommandResult | None = None
         self._error: AgentError | None = None
@@ -107,18 +111,27 @@ class Command:
 
         A command that waits for its output to be read takes no input: where both are large, use
         :meth:`communicate`.  Input that the command does not want any longer is dropped.
+
+        :raises ValueError: it was started without input, or its input has been ended.
         """
         unsent = memoryview(data)
-        while unsent := unsent[self.write_some(unsent) :]:
+        while (unsent := unsent[self.write_some(unsent) :]) or (
+            self._session.sending and not self.ended
+        ):
             self._session.pump()
 
     def write_some(self, data: bytes | memoryview) -> int:
         """Send as much of some input as may be sent now.
 
         :return: how many bytes that is; all of them where the command wants none any longer.
+        :raises ValueError: as for :meth:`write`.
         """
+        if not self._takes_input:
+            raise ValueError("the command was started without input: stdin=True is missing")
+        if self._input_over:
+            raise ValueError("the command's input has been ended")
         sent = 0
-        while sent < len(data) and not (self._input_over or self.ended):
+        while sent < len(data) and not (self._unwanted or self.ended):
             room = self.writable
             if not room:
                 return sent
@@ -135,7 +148,7 @@ class Command:
 
     def end_input(self) -> None:
         """There is no more input."""
-        if not self._input_over:
+        if self._takes_input and not self._input_over:
             self._input_over = True
             if self._machine.is_open(self._channel):
                 self._session.send(self._machine.send_end(self._channel, Stream.IN))
@@ -158,6 +171,7 @@ class Command:
 
     def cancel(self) -> None:
         """End the command and all that it has started; what it still writes is dropped."""
+        self._unwanted = True
         self._pieces.clear()
         self._session.send(self._machine.cancel(self._channel))
 
@@ -188,14 +202,14 @@ class Command:
 
     def input_stopped(self) -> None:
         """The command reads no more."""
-        self._input_over = True
+        self._unwanted = True
 
     def closed(self, end: CommandResult) -> None:
         """It has ended."""
         if end.code is None:
             self._end = end
         else:
-            self._error = AgentError(end.message, end.code)
+            self._error = ended_without_status(end)
 
     def failed(self, error: AgentError) -> None:
         """It has not been started, or nothing more is known of it."""

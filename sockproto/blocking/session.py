@@ -7,133 +7,59 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from sockproto.blocking.command import Command
-from sockproto.blocking.transport import PlainTransport, TLSTransport, Transport, open_socket
-from sockproto.credentials import Credentials, credentials_for
+from sockproto.blocking.transport import Transport
 from sockproto.errors import (
     AgentError,
     ConnectionLost,
     LocalProtocolError,
-    LoginFailed,
-    Refused,
     RemoteProtocolError,
 )
-from sockproto.key import Key
 from sockproto.output_credit import WINDOWS
-from sockproto.result import DEFAULT_MAX_OUTPUT, Result
-from sockproto.target import DEFAULT_WHERE, Target
+from sockproto.result import DEFAULT_MAX_OUTPUT, Result, left, refused
 from sockproto.wire import events
 from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.commands import CommandRequest, CommandResult
-from sockproto.wire.frames import FrameDecoder, encode_frame
-from sockproto.wire.handshake import Binding, Login
-from sockproto.wire.handshake_messages import MAX_MESSAGE
+from sockproto.wire.frames import FrameDecoder
+from sockproto.wire.handshake import Login
 from sockproto.wire.messages import Stream
-from sockproto.wire.settings import PING_FEATURE, Settings
+from sockproto.wire.settings import Settings
 
-__all__ = ["Session", "connect"]
+__all__ = ["Session"]
+
+_T = TypeVar("_T")
 
 _MAX_FRAME = 256 * 1024
 
 
-def connect(
-    where: str = DEFAULT_WHERE,
-    key: Key | str | os.PathLike[str] | None = None,
-    *,
-    identity: str = "owner",
-    server_id: str | None = None,
-    plaintext: bool = False,
-    timeout: float = 10.0,
-    attentive: bool = False,
-) -> Session:
-    """Connect to an agent, and log in.
-
-    :param where: ``tcp:HOST:PORT`` (plaintext, this machine only), ``unix:PATH``, or
-        ``HOST[:PORT]`` (TLS).
-    :param key: a key, or the path of a keyring; the user's own keyring unless given.
-    :param identity: whose key to take from a keyring: the newest that is valid.
-    :param server_id: the server to expect; any that holds the key's secret unless given.
-    :param plaintext: allow ``tcp:`` to other machines.
-    :param timeout: seconds for the connection, and again for the login.
-    :param attentive: whether the program will read the session all the time, and so can be asked
-        whether it is there; else the kernel's keepalive answers for it.
-    :raises ConnectFailed: nothing answers there.
-    :raises LoginFailed: the login came to nothing.
-    :raises KeyringError: no fitting key could be read.
-    """
-    target = Target.parse(where, plaintext)
-    credentials = credentials_for(target, key, identity, server_id)
-    connection = open_socket(target, timeout)
-    transport: Transport = (
-        TLSTransport(connection, timeout) if target.tls else PlainTransport(connection)
-    )
-    try:
-        login, rest = _log_in(transport, credentials, timeout)
-        return Session(transport, login, rest, attentive)
-    except BaseException:
-        transport.close()
-        raise
-
-
-def _log_in(
-    transport: Transport, credentials: Credentials, timeout: float
-) -> tuple[Login, FrameDecoder]:
-    """Prove both sides.
-
-    :return: the login, and what came behind it.
-    """
-    deadline = time.monotonic() + timeout
-    handshake = credentials.handshake(Binding.TLS_EXPORTER if credentials.tls else Binding.NONE)
-    frames = FrameDecoder(MAX_MESSAGE)
-    try:
-        hello = _message(transport, frames, deadline)
-        binding = transport.binding()
-        if binding is None:
-            raise RemoteProtocolError("the server's TLS version has no channel binding")
-        transport.send(encode_frame(handshake.receive_hello(hello, binding)))
-        return handshake.receive_reply(_message(transport, frames, deadline)), frames
-    except RemoteProtocolError as error:
-        raise LoginFailed(str(error), handshake.ref) from None
-    except ConnectionLost as error:
-        raise LoginFailed(f"during the login: {error}", handshake.ref) from None
-
-
-def _message(transport: Transport, frames: FrameDecoder, deadline: float) -> bytes:
-    while (message := frames.next_frame()) is None:
-        data = transport.receive(deadline - time.monotonic())
-        if not data:
-            raise LoginFailed("no login in time")
-        frames.feed(data)
-    return message
-
-
 class Session:
-    """What :func:`connect` gives: any number of commands at once over one connection, in one
-    thread.
+    """What :func:`sockproto.blocking.connect` gives: any number of commands at once over one
+    connection, in one thread.
 
-    Nothing happens in the background: while none of its methods runs, the agent's output waits.
+    Nothing happens in the background: while none of its methods runs, the agent's output waits, and
+    so does what the network has not taken yet.
 
     :ivar login: the login: the server's id, the session's id, the ``ref`` for the server's log.
     """
 
-    def __init__(
-        self, transport: Transport, login: Login, frames: FrameDecoder, attentive: bool = False
-    ) -> None:
-        features = (PING_FEATURE,) if attentive else ()
-        self._machine = ClientChannels(Settings(_MAX_FRAME, features=features))
+    def __init__(self, transport: Transport, login: Login, frames: FrameDecoder) -> None:
+        # Without the feature of pings: a program that does something else for a while, or is
+        # suspended, could not answer. The kernel's keepalive tells the agent of one that is gone.
+        self._machine = ClientChannels(Settings(_MAX_FRAME))
         self._transport = transport
         self._frames = frames
         self._frames.limit = _MAX_FRAME
         self._commands: dict[int, Command] = {}
         self._lost: AgentError | None = None
-        self._pongs = 0
         self.login = login
+
+    def begin(self, deadline: float) -> None:
+        """Exchange settings; for :func:`connect` alone."""
         self.send(self._machine.send_settings())
         while self._machine.peer is None:
-            self.pump()
-            self._check()
+            self._pump_until(deadline, "the agent says nothing after the login")
 
     def __enter__(self) -> Self:
         return self
@@ -169,8 +95,17 @@ class Session:
             ``truncated``.
         :raises AgentError: it was refused, is not there, or the connection was lost: see ``code``.
         """
-        command = self.start(argv, stdin=input is not None, timeout=timeout, cwd=cwd, env=env)
-        return command.communicate(input, max_output)
+        request = CommandRequest.of(
+            argv, stdin=input is not None, timeout=timeout, cwd=cwd, env=env
+        )
+        command = self.ask(request)
+        try:
+            command.wait_until_started()
+            return command.communicate(input, max_output)
+        except BaseException:
+            # Ctrl-C above all: nobody is left to wait for it.
+            command.cancel()
+            raise
 
     def start(
         self,
@@ -194,37 +129,47 @@ class Session:
     def ask(self, request: CommandRequest) -> Command:
         """Ask for a command, and do not wait."""
         self._check()
+        leaving = self._machine.going_away
+        if leaving is not None:
+            raise left(leaving)
         try:
             channel, frame = self._machine.open(
                 request.encode(), WINDOWS[Stream.OUT], WINDOWS[Stream.ERR]
             )
         except LocalProtocolError as error:
             raise AgentError(str(error), "too-long") from None
-        command = self._commands[channel] = Command(self, self._machine, channel)
+        command = self._commands[channel] = Command(self, self._machine, channel, request.stdin)
         self.send(frame)
         return command
 
-    def ping(self) -> float:
+    def ping(self, timeout: float | None = None) -> float:
         """Ask whether the server is there.
 
+        :param timeout: seconds to wait for the answer; ``None``: as long as it takes.
         :return: how long the answer took, in seconds.
+        :raises ConnectionLost: there was none.
         """
         self._check()
-        asked, before = time.perf_counter(), self._pongs
-        self.send(self._machine.send_ping(os.urandom(8)))
-        while self._pongs == before:
-            self.pump()
-            self._check()
-        return time.perf_counter() - asked
+        asked = time.monotonic()
+        deadline = None if timeout is None else asked + timeout
+        if self._machine.may_ping:
+            self.send(self._machine.send_ping(os.urandom(8)))
+        while not self._machine.may_ping:
+            self._pump_until(deadline, "the agent does not answer")
+        return time.monotonic() - asked
 
     def close(self) -> None:
         """Close the connection: the server ends what still runs on it."""
-        self._transport.close()
-        self._lose(ConnectionLost("the session was closed"))
+        self._end(ConnectionLost("the session was closed"))
 
     def fileno(self) -> int:
         """The descriptor to wait on before :meth:`pump`."""
         return self._transport.fileno()
+
+    @property
+    def sending(self) -> bool:
+        """Whether to wait for the descriptor to be writable, too."""
+        return self._transport.sending
 
     def pump(self, timeout: float | None = None) -> None:
         """Take what came, and tell the commands.
@@ -233,21 +178,22 @@ class Session:
         :raises AgentError: the connection was lost.
         """
         self._check()
-        try:
-            # What came together with the end of the login is there already.
-            if not self._dispatch():
-                self._frames.feed(self._transport.receive(timeout))
-                self._dispatch()
-        except RemoteProtocolError as error:
-            self._transport.close()
-            self._lose(AgentError(f"the agent broke the protocol: {error}", "protocol"))
-        except ConnectionLost as error:
-            leaving = self._machine.going_away
-            self._lose(
-                error
-                if leaving is None
-                else AgentError(leaving.message or "the agent went away", leaving.code)
-            )
+        # What came together with the end of the login is there already.
+        if self._frames.pending and self._guarded(self._dispatch):
+            return
+        if self._lost is None and self._transport.wait(timeout):
+            self._guarded(self._receive)
+
+    def _pump_until(self, deadline: float | None, problem: str) -> None:
+        """Pump once.
+
+        :raises ConnectionLost: the deadline has passed.
+        """
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            self._end(ConnectionLost(problem))
+        self.pump(left)
+        self._check()
 
     # For its commands
 
@@ -255,13 +201,35 @@ class Session:
         """Send frames; that the connection is lost, and why, :meth:`pump` finds out."""
         with suppress(ConnectionLost):
             if self._lost is None:
-                self._transport.send(*pieces)
+                self._guarded(self._transport.send, *pieces)
+
+    def _guarded(self, call: Callable[..., _T], *args: Any) -> _T | None:
+        """Do something with the connection, and end the session where that goes wrong."""
+        try:
+            return call(*args)
+        except RemoteProtocolError as error:
+            self._end(AgentError(f"the agent broke the protocol: {error}", "protocol"))
+        except ConnectionLost:
+            raise
+        except BaseException:
+            # Such as Ctrl-C, in the middle of something: nobody knows how much of it was done.
+            self._end(ConnectionLost("the session was interrupted"))
+            raise
+        return None
 
     def _check(self) -> None:
         if self._lost is not None:
             raise self._lost
 
     # What comes
+
+    def _receive(self) -> None:
+        try:
+            self._frames.feed(self._transport.receive())
+        except ConnectionLost as error:
+            leaving = self._machine.going_away
+            self._end(error if leaving is None else left(leaving))
+        self._dispatch()
 
     def _dispatch(self) -> bool:
         """Tell what the frames mean that have come; whether there were any."""
@@ -273,9 +241,11 @@ class Session:
                 self._RECEIVERS[type(event)](self, event)
         return any_came
 
-    def _lose(self, error: AgentError) -> None:
+    def _end(self, error: AgentError) -> None:
+        """Close the connection; tell everybody why."""
         if self._lost is None:
             self._lost = error
+            self._transport.close()
             commands, self._commands = self._commands, {}
             for command in commands.values():
                 command.failed(error)
@@ -284,7 +254,7 @@ class Session:
         self._commands[event.channel].accepted()
 
     def _rejected(self, event: events.ChannelRejected) -> None:
-        self._commands.pop(event.channel).failed(Refused(event.message, event.code))
+        self._commands.pop(event.channel).failed(refused(event))
 
     def _data(self, event: events.DataReceived) -> None:
         self._commands[event.channel].output_received(event.stream, event.data)
@@ -299,12 +269,9 @@ class Session:
     def _pinged(self, event: events.PingReceived) -> None:
         self.send(self._machine.send_pong(event.payload))
 
-    def _ponged(self, _event: events.PongReceived) -> None:
-        self._pongs += 1
-
     def _going_away(self, event: events.GoingAway) -> None:
         for channel in [each for each in self._commands if each > event.last_channel]:
-            self._commands.pop(channel).failed(AgentError(event.message, event.code))
+            self._commands.pop(channel).failed(left(event))
 
     def _nothing(self, _event: events.Event) -> None:
         pass
@@ -320,6 +287,6 @@ class Session:
         events.ControlReceived: _nothing,
         events.ChannelClosed: _closed,
         events.PingReceived: _pinged,
-        events.PongReceived: _ponged,
+        events.PongReceived: _nothing,
         events.GoingAway: _going_away,
     }

@@ -49,7 +49,8 @@ def check(
     """Read a server's configuration FILE and say what is wrong with it, or what it sets up.
 
     With --as IDENTITY -- ARGV..., say which rule decides on that request, and why; nothing is run.
-    The exit status is 1 if the configuration cannot be used, or the request is refused.
+    The exit status is 1 if the configuration cannot be used, or the request is refused. A file
+    that others can write is a warning here, while a server does not start with it.
     """
     # The one subcommand that reads what a server reads: the others start without cattrs.
     from sockproto.server.config import read_configuration
@@ -60,6 +61,8 @@ def check(
         raise click.UsageError("--group goes with --as IDENTITY")
     try:
         configuration = read_configuration(file)
+        if requester is None:
+            _check_certificates(configuration)
     except ConfigurationError as error:
         for line in str(error).split("\n"):
             click.echo(one_line(line), err=True)
@@ -72,6 +75,16 @@ def check(
     )
     _tell(decision)
     return 0 if decision.allowed else 1
+
+
+def _check_certificates(configuration: Configuration) -> None:
+    """:raises ConfigurationError: a certificate that a server would need cannot be used."""
+    files = {listener.tls for listener in configuration.listeners} - {None, "auto"}
+    if files:
+        from sockproto.tls import context_from_file
+
+        for name in sorted(map(str, files)):
+            context_from_file(name)
 
 
 def _keyring_groups(options: ConnectionOptions, identity: str) -> set[str]:
@@ -87,7 +100,7 @@ def _keyring_groups(options: ConnectionOptions, identity: str) -> set[str]:
 
 def _summarise(file: str, configuration: Configuration) -> None:
     """Print what a configuration sets up."""
-    for warning in configuration.warnings:
+    for warning in (*configuration.exposed, *configuration.warnings):
         warn(warning)
     click.echo(f"{one_line(file)}: can be used (sha256 {configuration.sha256})")
     for source in configuration.sources[1:]:

@@ -57,10 +57,9 @@ class ConnectionOptions:
         """
         return default_path(os.environ) if self.keyring is None else self.keyring
 
-    def connect(self, attentive: bool = False) -> Session:
+    def connect(self) -> Session:
         """Connect to the agent, and log in.
 
-        :param attentive: as for :func:`sockproto.blocking.connect`.
         :raises AgentError: there is no agent, or it does not let us in.
         :raises KeyringError: there is no fitting key.
         """
@@ -72,7 +71,6 @@ class ConnectionOptions:
             identity=self.identity,
             server_id=self.server_id,
             plaintext=self.plaintext,
-            attentive=attentive,
         )
 
     def load_keyring(self) -> Keyring:

@@ -11,6 +11,7 @@ import click
 
 from sockproto.blocking import Command, Session
 from sockproto.cli.command import NO_STATUS, Failure, command, one_line, warn
+from sockproto.cli.interrupt import Interrupt
 from sockproto.cli.options import ConnectionOptions
 from sockproto.errors import AgentError, ConfigurationError, KeyringError, SockprotoError
 from sockproto.result import Result, signal_number
@@ -69,16 +70,39 @@ def run(
 
     The exit status is the command's; 128 + N if signal N ended it; 130 after Ctrl-C; 255 where
     there is none, with a line on stderr that says why."""
-    request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=_environment(env))
+    _claim_standard_streams()
     try:
-        with options.connect(attentive=True) as session:
-            return _status(_carry(session, session.ask(request), stdin), timeout)
-    except SockprotoError as error:
+        request = CommandRequest.of(
+            argv, stdin=stdin, timeout=timeout, cwd=cwd, env=_environment(env)
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        with options.connect() as session, Interrupt() as interrupt:
+            carrier = _Carrier(session, session.ask(request), interrupt)
+            return _status(carrier.carry(stdin), timeout)
+    except KeyboardInterrupt:
+        if os.isatty(_STDERR):
+            click.echo(err=True)  # so that the prompt does not stand behind the terminal's ^C
+        return _INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except (SockprotoError, OSError) as error:
         code, message = _explained(error, argv)
         if not nagios:
             raise Failure(code, message, NO_STATUS) from error
         click.echo(f"UNKNOWN - {code}: {one_line(message)}")
         return _NAGIOS_UNKNOWN
+
+
+def _claim_standard_streams() -> None:
+    """See that 0, 1 and 2 are taken: else the connection would be one of them, and output go there.
+
+    Where the caller has closed one, nothing comes from there and what goes there is lost.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
 
 
 def _environment(assignments: Sequence[str]) -> dict[str, str]:
@@ -93,78 +117,94 @@ def _environment(assignments: Sequence[str]) -> dict[str, str]:
     return environment
 
 
-def _carry(session: Session, command: Command, stdin: bool) -> Result:
-    """Carry input and output until the command has ended."""
-    try:
-        poll = select.poll()
-        poll.register(session.fileno(), select.POLLIN)
-        watching = False
-        while True:
-            while (piece := command.take()) is not None:
-                if not _write(_DESCRIPTORS[Stream(piece.stream)], piece.data):
-                    command.stop_output(piece.stream)
-            if command.ended:
-                return command.wait()
-            if stdin and not watching and command.writable:
-                poll.register(_STDIN, select.POLLIN)
-                watching = True
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if _STDIN in ready:
-                # Our input is only read as far as the command takes it.
-                poll.unregister(_STDIN)
-                watching = False
-                stdin = _feed(command)
-            if session.fileno() in ready:
-                session.pump()
-    except KeyboardInterrupt:
-        _cancel(session, command)
-        raise
+class _Carrier:
+    """Carries input and output between our own streams and a command's."""
 
+    def __init__(self, session: Session, command: Command, interrupt: Interrupt) -> None:
+        self._session = session
+        self._command = command
+        self._interrupt = interrupt
 
-def _feed(command: Command) -> bool:
-    """Pass some input on.
+    def carry(self, stdin: bool) -> Result:
+        """Carry until the command has ended.
 
-    :return: whether there may be more.
-    """
-    room = min(command.writable, _CHUNK)
-    if not room:
-        return not command.ended
-    data = os.read(_STDIN, room)
-    if data:
-        command.write_some(data)
-    else:
-        command.end_input()
-    return bool(data)
-
-
-def _write(descriptor: int, data: bytes) -> bool:
-    """Write all of some output.
-
-    :return: whether anybody wants more.
-    """
-    rest = memoryview(data)
-    try:
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:
-                # Whoever gave us this descriptor has made it non-blocking.
-                select.select([], [descriptor], [])
-    except BrokenPipeError:
-        return False
-    return True
-
-
-def _cancel(session: Session, command: Command) -> None:
-    """End the command; wait until the agent says that it is gone, but not for long."""
-    command.cancel()
-    deadline = time.monotonic() + _CANCEL_SECONDS
-    while not command.ended and (left := deadline - time.monotonic()) > 0:
+        :param stdin: whether to pass our input on.
+        """
+        command = self._command
         try:
-            session.pump(left)
-            command.take()
+            while True:
+                while (piece := command.take()) is not None:
+                    if not self._write(_DESCRIPTORS[Stream(piece.stream)], piece.data):
+                        command.stop_output(piece.stream)
+                if command.ended:
+                    return command.wait()
+                # Our input is only read as far as the command, and the network, take it.
+                room = min(command.writable, _CHUNK) if stdin and not self._session.sending else 0
+                if self._wait(bool(room)):
+                    stdin = self._feed(room)
+                self._session.pump(0)
+        except KeyboardInterrupt:
+            self._cancel()
+            raise
+
+    def _wait(self, stdin: bool, timeout: float | None = None) -> bool:
+        """Wait until something can be done.
+
+        :param stdin: whether input counts.
+        :return: whether there is input.
+        """
+        poll = select.poll()
+        poll.register(
+            self._session.fileno(), select.POLLIN | (select.POLLOUT if self._session.sending else 0)
+        )
+        if stdin:
+            poll.register(_STDIN, select.POLLIN)
+        limit = None if timeout is None else timeout * 1000
+        return any(ready == _STDIN for ready, _ in self._interrupt.waiting(poll.poll, limit))
+
+    def _feed(self, room: int) -> bool:
+        """Pass some input on.
+
+        :return: whether there may be more.
+        """
+        try:
+            data = self._interrupt.waiting(os.read, _STDIN, room)
+        except BlockingIOError:
+            return True  # somebody else was faster; the descriptor has been made non-blocking
+        if data:
+            self._command.write_some(data)
+        else:
+            self._command.end_input()
+        return bool(data)
+
+    def _write(self, descriptor: int, data: bytes) -> bool:
+        """Write all of some output, and wait for whoever reads it, however long that takes.
+
+        :return: whether anybody wants more.
+        """
+        rest = memoryview(data)
+        try:
+            while rest:
+                try:
+                    rest = rest[self._interrupt.waiting(os.write, descriptor, rest) :]
+                except BlockingIOError:
+                    # Whoever gave us this descriptor has made it non-blocking.
+                    self._interrupt.waiting(select.select, [], [descriptor], [])
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def _cancel(self) -> None:
+        """End the command; wait until the agent says that it is gone, but not for long."""
+        command = self._command
+        command.cancel()
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        try:
+            while not command.ended and (left := deadline - time.monotonic()) > 0:
+                self._wait(False, left)
+                self._session.pump(0)
         except AgentError:
-            return
+            pass  # it went with the connection
 
 
 def _status(result: Result, timeout: float | None) -> int:
@@ -183,12 +223,14 @@ def _status(result: Result, timeout: float | None) -> int:
         raise AgentError(f"the command was ended by a signal: {error}") from None
 
 
-def _explained(error: SockprotoError, argv: Sequence[str]) -> tuple[str, str]:
+def _explained(error: SockprotoError | OSError, argv: Sequence[str]) -> tuple[str, str]:
     """An error's code and message, with a hint where the command was given as one word."""
     if isinstance(error, AgentError):
         code, message = error.code, str(error)
     elif isinstance(error, ConfigurationError):
         code, message = "configuration", str(error)
+    elif isinstance(error, OSError):
+        code, message = "system", str(error)
     else:
         code, message = "login" if isinstance(error, KeyringError) else "internal", str(error)
     line = argv[0]

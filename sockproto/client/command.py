@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from sockproto.errors import AgentError, ConnectionLost
 from sockproto.output_credit import OutputCredit
-from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result
+from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result, ended_without_status
 from sockproto.wire.commands import CommandResult
 
 if TYPE_CHECKING:
@@ -28,14 +28,17 @@ class Command:
     window of a MiB.
     """
 
-    def __init__(self, protocol: SessionProtocol) -> None:
+    def __init__(self, protocol: SessionProtocol, takesInput: bool) -> None:
         self._protocol = protocol
+        self._takesInput = takesInput
         self._channel = 0
         self._credit = OutputCredit()
         self._pieces: deque[Output] = deque()
         self._readers: deque[Deferred[None]] = deque()
         self._unsent: deque[tuple[bytes, Deferred[None]]] = deque()
         self._inputOver = False
+        self._endSent = False
+        self._unwanted = False
         self._accepted: Deferred[Command] = Deferred(lambda _: self.cancel())
         self._end: CommandResult | None = None
         self._error: AgentError | None = None
@@ -87,21 +90,22 @@ class Command:
         :return: fires once it has been sent: wait for it before sending more, so that what the
             command does not read is not piled up here.  Input that the command does not want any
             longer counts as sent.
+        :raises ValueError: it was started without input, or its input has been ended.
         """
+        if not self._takesInput:
+            raise ValueError("the command was started without input: stdin=True is missing")
+        if self._inputOver:
+            raise ValueError("the command's input has been ended")
         sent: Deferred[None] = Deferred()
-        if self._inputOver or self._ended:
-            sent.callback(None)
-        else:
-            self._unsent.append((bytes(data), sent))
-            self._send()
+        self._unsent.append((bytes(data), sent))
+        self._send()
         return sent
 
     def end_input(self) -> None:
         """There is no more input."""
-        if not self._inputOver:
+        if self._takesInput and not self._inputOver:
             self._inputOver = True
-            if not self._unsent:
-                self._protocol.endInput(self._channel)
+            self._send()
 
     def signal(self, name: str | int | signals.Signals) -> None:
         """Send a signal to the command.
@@ -116,6 +120,7 @@ class Command:
         """End the command and all that it has started; what it still writes is dropped."""
         self._pieces.clear()
         self._protocol.cancel(self._channel)
+        self._dropInput()
 
     @property
     def _ended(self) -> bool:
@@ -142,7 +147,6 @@ class Command:
 
     def inputStopped(self) -> None:
         """The command reads no more."""
-        self._inputOver = True
         self._dropInput()
 
     def closed(self, end: CommandResult) -> None:
@@ -150,7 +154,7 @@ class Command:
         if end.code is None:
             self._end = end
         else:
-            self._error = AgentError(end.message, end.code)
+            self._error = ended_without_status(end)
         self._over()
 
     def failed(self, error: AgentError) -> None:
@@ -167,22 +171,27 @@ class Command:
         self._wake()
 
     def _send(self) -> None:
-        """Send what credit allows of the input."""
+        """Send what credit allows of the input, and its end behind it.
+
+        Whoever waited for a piece may go on writing, or end the input, from within the callback.
+        """
         while self._unsent:
             data, sent = self._unsent[0]
-            count = self._protocol.sendInput(self._channel, data)
-            if count < len(data):
-                self._unsent[0] = (data[count:], sent)
-                return
+            if not (self._unwanted or self._ended):
+                count = self._protocol.sendInput(self._channel, data)
+                if count < len(data):
+                    self._unsent[0] = (data[count:], sent)
+                    return
             self._unsent.popleft()
-            sent.callback(None)
-        if self._inputOver and not self._ended:
+            if not sent.called:
+                sent.callback(None)
+        if self._inputOver and not self._endSent:
+            self._endSent = True
             self._protocol.endInput(self._channel)
 
     def _dropInput(self) -> None:
-        unsent, self._unsent = self._unsent, deque()
-        for _data, sent in unsent:
-            sent.callback(None)
+        self._unwanted = True
+        self._send()
 
     def _wake(self) -> None:
         readers, self._readers = self._readers, deque()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.endpoints import (
     HostnameEndpoint,
@@ -20,7 +20,7 @@ from sockproto.auth.client import AuthenticatingEndpoint
 from sockproto.client.protocol import SessionProtocol
 from sockproto.client.session import Session
 from sockproto.credentials import Credentials, credentials_for
-from sockproto.errors import ConnectFailed
+from sockproto.errors import ConnectFailed, ConnectionLost
 from sockproto.key import Key
 from sockproto.target import DEFAULT_WHERE, Target
 
@@ -49,6 +49,7 @@ async def connect(
     :param timeout: seconds for the connection, and again for the login.
     :raises ConnectFailed: nothing answers there.
     :raises LoginFailed: the login came to nothing.
+    :raises ConnectionLost: the agent said nothing after the login, or left.
     :raises KeyringError: no fitting key could be read.
     """
     if isinstance(where, str):
@@ -72,10 +73,15 @@ async def _log_in(
     login = AuthenticatingEndpoint(reactor, endpoint, credentials, timeout)
     try:
         protocol = await login.connect(Factory.forProtocol(SessionProtocol))
-    except ConnectError as error:
+    except (ConnectError, OSError, ValueError) as error:
+        # A name that does not resolve is an OSError, one that cannot exist a ValueError.
         raise ConnectFailed(f"{shown}: {error}") from error
     assert isinstance(protocol, SessionProtocol)
-    await protocol.ready
+
+    def tooLate(_result: Any, _timeout: float) -> NoReturn:
+        raise ConnectionLost("the agent says nothing after the login")
+
+    await protocol.ready.addTimeout(timeout, reactor, tooLate)
     return Session(reactor, protocol)
 
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockproto.client.command import Command
@@ -17,11 +16,12 @@ from sockproto.errors import (
     ConnectionLost,
     FrameTooLong,
     LocalProtocolError,
-    Refused,
     RemoteProtocolError,
 )
 from sockproto.framing import FramedProtocol
+from sockproto.logs import Logger
 from sockproto.output_credit import WINDOWS
+from sockproto.result import left, refused
 from sockproto.wire import events
 from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.commands import CommandResult
@@ -47,8 +47,9 @@ class SessionProtocol(FramedProtocol):
         self._commands: dict[int, Command] = {}
         self._pings: list[Deferred[None]] = []
         self._lost: AgentError | None = None
+        self._gone = False
         self._whenLost: list[Deferred[None]] = []
-        self.ready: Deferred[SessionProtocol] = Deferred()
+        self.ready: Deferred[SessionProtocol] = Deferred(lambda _: self.abort())
 
     # What a session asks for
 
@@ -71,7 +72,7 @@ class SessionProtocol(FramedProtocol):
             raise self._lost
         leaving = self._machine.going_away
         if leaving is not None:
-            raise AgentError(leaving.message or "the agent is going away", leaving.code)
+            raise left(leaving)
 
     def ping(self) -> Deferred[None]:
         """Ask whether the server is there.
@@ -129,12 +130,17 @@ class SessionProtocol(FramedProtocol):
         :return: fires once it is closed.
         """
         closed: Deferred[None] = Deferred()
-        if self._lost is not None:
+        if self._gone:
             closed.callback(None)
         else:
             self._whenLost.append(closed)
+            self._lose(ConnectionLost("the session was closed"))
             self.transport.loseConnection()
         return closed
+
+    def abort(self) -> None:
+        """Close the connection, whatever is still to be sent."""
+        self.transport.abortConnection()
 
     # What comes
 
@@ -158,7 +164,6 @@ class SessionProtocol(FramedProtocol):
     def _fail(self, error: RemoteProtocolError) -> None:
         """The server broke the protocol."""
         self._log.warn("the agent broke the protocol: {error}", error=str(error)[:256])
-        self.transport.write(self._machine.send_goaway(error.code, str(error)[:256]))
         self._lose(AgentError(f"the agent broke the protocol: {error}", "protocol"))
         self.transport.abortConnection()
 
@@ -179,9 +184,10 @@ class SessionProtocol(FramedProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         super().connectionLost(reason)
+        self._gone = True
         leaving = self._machine.going_away
         self._lose(
-            AgentError(leaving.message or "the agent went away", leaving.code)
+            left(leaving)
             if leaving is not None
             else ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         )
@@ -190,13 +196,14 @@ class SessionProtocol(FramedProtocol):
             closed.callback(None)
 
     def _settled(self, _event: events.SettingsReceived) -> None:
-        self.ready.callback(self)
+        if not self.ready.called:
+            self.ready.callback(self)
 
     def _accepted(self, event: events.ChannelAccepted) -> None:
         self._commands[event.channel].accepted()
 
     def _rejected(self, event: events.ChannelRejected) -> None:
-        self._commands.pop(event.channel).failed(Refused(event.message, event.code))
+        self._commands.pop(event.channel).failed(refused(event))
 
     def _dataCame(self, event: events.DataReceived) -> None:
         self._commands[event.channel].outputReceived(event.stream, event.data)
@@ -221,7 +228,7 @@ class SessionProtocol(FramedProtocol):
 
     def _goingAway(self, event: events.GoingAway) -> None:
         for channel in [each for each in self._commands if each > event.last_channel]:
-            self._commands.pop(channel).failed(AgentError(event.message, event.code))
+            self._commands.pop(channel).failed(left(event))
 
     def _nothing(self, _event: events.Event) -> None:
         pass

@@ -18,6 +18,8 @@ from sockproto.wire.handshake import Login
 
 __all__ = ["Session"]
 
+_CLOSE_SECONDS = 5.0
+
 
 class Session:
     """What :func:`sockproto.connect` gives: any number of commands at once over one connection.
@@ -54,10 +56,15 @@ class Session:
         :raises AgentError: it was refused, is not there, or the connection was lost: see ``code``.
         """
         command = await self.start(argv, stdin=input is not None, timeout=timeout, cwd=cwd, env=env)
-        if input is not None:
-            command.write(input)
-            command.end_input()
-        return await command.wait(max_output)
+        try:
+            if input is not None:
+                command.write(input)
+                command.end_input()
+            return await command.wait(max_output)
+        except BaseException:
+            # Cancelled, above all: nobody is left to wait for it.
+            command.cancel()
+            raise
 
     def start(
         self,
@@ -75,7 +82,7 @@ class Session:
             :class:`~sockproto.errors.AgentError`.  Cancelling it cancels the command.
         """
         request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=env)
-        command = Command(self._protocol)
+        command = Command(self._protocol, stdin)
         self._protocol.open(command, request.encode())
         return command._accepted
 
@@ -89,8 +96,19 @@ class Session:
         return self._clock.seconds() - asked
 
     def close(self) -> Deferred[None]:
-        """Close the connection: the server ends what still runs on it."""
-        return self._protocol.close()
+        """Close the connection: the server ends what still runs on it.
+
+        :return: fires once it is closed.
+        """
+        closed = self._protocol.close()
+        # An agent that reads nothing any longer is not waited for.
+        timer = self._clock.callLater(_CLOSE_SECONDS, self._protocol.abort)
+
+        def over(_: None) -> None:
+            if timer.active():
+                timer.cancel()
+
+        return closed.addCallback(over)
 
     async def __aenter__(self) -> Self:
         return self

@@ -32,21 +32,27 @@ __all__ = [
 ]
 
 
-def load_configuration(path: str | Path | None, listen: Sequence[str] = ()) -> Configuration:
+def load_configuration(
+    path: str | Path | None, listen: Sequence[str] = (), folder: str | Path = "."
+) -> Configuration:
     """What a server is to do, from its command line.
 
     :param path: of ``--config``; ``None``: no file, so ``owner`` may run anything and nobody else
         may.
     :param listen: of each ``--listen``; with any, or with a file, only what these name is listened
         on.
+    :param folder: where the command line was given: its Unix sockets are relative to it.
     :raises ConfigurationError: with a line for each thing that is wrong.
     """
-    listeners = tuple(parse_listen(text) for text in listen)
+    here = Path(folder).absolute()
+    listeners = tuple(parse_listen(text).within(here) for text in listen)
     if path is None:
         if not listeners:
             return default_configuration()
         return _without_file(listeners)
     configuration = read_configuration(path)
+    if configuration.exposed:
+        raise ConfigurationError("\n".join(configuration.exposed))
     if not listeners and not configuration.listeners:
         raise ConfigurationError(
             f"{path}: there is nothing to listen on: expected a [[listen]] table, or --listen"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from ipaddress import IPv6Address, ip_address
 from types import MappingProxyType
 
@@ -73,8 +74,14 @@ class Endpoint:
         twice = given.keys() & named.keys()
         if twice:
             raise ValueError(f"{kind}: {min(twice)} is given twice{hint}")
+        for name in named:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                did = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(names)})"
+                raise ValueError(f"{kind}: there is no argument {name[:40]!a}{did}{hint}")
         endpoint = cls(kind, {**given, **named})
         endpoint._check_place()
+        endpoint._check_figures()
         return endpoint
 
     @property
@@ -91,6 +98,39 @@ class Endpoint:
             return False
         _, default = _ARGUMENTS[self.kind]
         return _is_loopback(self.arguments.get("interface", default) or "")
+
+    def within(self, folder: str) -> str | None:
+        """The same endpoint as a string, with a path that is relative to a folder made absolute.
+
+        :param folder: absolute.
+        :return: ``None`` where nothing changes: all but Unix sockets, and absolute paths.
+        """
+        if self.kind != "unix" or os.path.isabs(self.arguments["address"]):
+            return None
+        path = os.path.join(folder, self.arguments["address"])
+        return ":".join(
+            [
+                self.kind,
+                *(
+                    f"{name}={_quoted(path if name == 'address' else value)}"
+                    for name, value in self.arguments.items()
+                ),
+            ]
+        )
+
+    def _check_figures(self) -> None:
+        """:raises ValueError: if a mode or a backlog is no number."""
+        for name, base, expected in (
+            ("mode", 8, "an octal mode such as 660"),
+            ("backlog", 10, "a whole number"),
+        ):
+            value = self.arguments.get(name, "0")
+            try:
+                good = value.isalnum() and value.isascii() and 0 <= int(value, base) <= 0o777777
+            except ValueError:
+                good = False
+            if not good:
+                raise ValueError(f"{self.kind}: {name}: expected {expected}, found {value[:40]!a}")
 
     def _check_place(self) -> None:
         """:raises ValueError: if it lacks a port or a path."""
@@ -116,6 +156,11 @@ def is_local_endpoint(description: str) -> bool:
     :raises ValueError: if it cannot be an endpoint to listen on.
     """
     return Endpoint.parse(description).is_local
+
+
+def _quoted(text: str) -> str:
+    """A value as it stands in an endpoint string."""
+    return "".join(f"\\{one}" if one in "\\:=" else one for one in text)
 
 
 def _is_ipv6(text: str) -> bool:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from twisted.logger import Logger
-
-from sockproto.errors import KeyringError
 from sockproto.key import Key
-from sockproto.keyring import KeyringMissing
+from sockproto.keyring import Keyring, KeyringMissing
 from sockproto.keyring_edit import create_keyring
 from sockproto.keyring_file import KeyringFile
+from sockproto.logs import Logger, Whole
 
 __all__ = ["ServerKeys"]
 
@@ -20,14 +18,16 @@ class ServerKeys:
     """Looks keys up, and says in the log when the keyring cannot be read any longer.
 
     :param path: the keyring's file.
+    :ivar made: whether it was there only once :meth:`open` had made it.
     """
 
     _log = Logger()
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.made = False
         self._file = KeyringFile(path)
-        self._told: KeyringError | None = None
+        self._told = ""
 
     def open(self, create: bool) -> None:
         """Read the keyring for the first time.
@@ -41,31 +41,43 @@ class ServerKeys:
             if not create:
                 raise
             create_keyring(self.path)
+            self.made = True
             self._file.reload()
-            self._log.info("keyring {path}: made, with one key, owner", path=str(self.path))
-        else:
-            self._log.info("keyring {path}", path=str(self.path))
+
+    def current(self) -> Keyring:
+        """The keyring in force: the newest that could be read."""
+        keyring = self._file.current()
+        self._noticed()
+        return keyring
 
     def get(self, key_id: str) -> Key | None:
-        """The key of that id, by the newest keyring that can be read; valid or not."""
-        key = self._file.get(key_id)
-        if self._file.error is not self._told:
-            self._told = self._file.error
-            self.remind()
-        return key
+        """The key of that id in the keyring in force, valid or not."""
+        return self.current().get(key_id)
 
     def reload(self) -> None:
         """Read the keyring now.
 
         :raises KeyringError: it cannot be used; the one before stays in force.
         """
-        self._file.reload()
-        self._told = None
+        try:
+            self._file.reload()
+        finally:
+            self._told = str(self._file.error or "")
 
     def remind(self) -> None:
         """Log, where that is so, that the keyring in force is not what the file holds."""
-        if self._file.error is not None:
+        self._told = str(self._file.error or "")
+        if self._told:
             self._log.error(
                 "the keyring cannot be read, and the one before stays in force: {error}",
-                error=str(self._file.error),
+                error=Whole(self._told),
             )
+
+    def _noticed(self) -> None:
+        """Say once what is wrong, and once that it is not so any longer."""
+        told, now = self._told, str(self._file.error or "")
+        if now and now != told:
+            self.remind()
+        elif told and not now:
+            self._told = ""
+            self._log.info("the keyring {path} can be read again", path=Whole(self.path))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ class _Reading:
         self.errors: list[str] = []
         self._sources: list[Source] = []
         self._warnings: list[str] = []
+        self._exposed: list[str] = []
         self._parts: list[tuple[Path, dict[str, Any], Configuration]] = []
 
     def file(self, path: Path, within: tuple[Path, ...]) -> None:
@@ -80,12 +83,7 @@ class _Reading:
         errors, warnings = check(part)
         self.errors += [f"{path}: {line}" for line in errors]
         self._warnings += [f"{path}: {line}" for line in warnings]
-        listeners = tuple(
-            attrs.evolve(one, tls=str(path.parent / one.tls))
-            if one.tls not in (None, "auto")
-            else one
-            for one in part.listeners
-        )
+        listeners = tuple(one.within(path.parent) for one in part.listeners)
         self._parts.append((path, table, attrs.evolve(part, listeners=listeners)))
         for pattern in part.include:
             for found in self._included(path, pattern):
@@ -110,7 +108,12 @@ class _Reading:
                 else:
                     values[attribute.name], origin[key] = value, path
         self._compare_names()
-        return Configuration(**values, sources=tuple(self._sources), warnings=tuple(self._warnings))
+        return Configuration(
+            **values,
+            sources=tuple(self._sources),
+            warnings=tuple(self._warnings),
+            exposed=tuple(self._exposed),
+        )
 
     def _compare_names(self) -> None:
         """Note the names of commands that several files use; :func:`check` looked inside each."""
@@ -131,10 +134,12 @@ class _Reading:
         try:
             with path.open("rb") as stream:
                 data = stream.read(_MAX_FILE + 1)
+                found = os.fstat(stream.fileno())
         except OSError as error:
             by = f" (included by {within[-1]})" if within else ""
             self.errors.append(f"{path}: cannot be read: {error.strerror}{by}")
             return None
+        self._permissions(path, found)
         self._sources.append(Source(path, hashlib.sha256(data).hexdigest()))
         if len(data) > _MAX_FILE:
             self.errors.append(f"{path}: is over {_MAX_FILE} bytes, which is no configuration")
@@ -149,6 +154,23 @@ class _Reading:
         except RecursionError:
             self.errors.append(f"{path}: is nested too deeply")
         return None
+
+    def _permissions(self, path: Path, found: os.stat_result) -> None:
+        """Note who else could have written a file, and so allowed themselves anything.
+
+        A group may write for an ordinary user, whose group is often their own, but not for root.
+        """
+        mode, euid = stat.S_IMODE(found.st_mode), os.geteuid()
+        if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and euid == 0):
+            who = "everybody" if mode & stat.S_IWOTH else f"group {found.st_gid}"
+            self._exposed.append(
+                f"{path}: expected that only its owner can write it, found mode {mode:04o}: "
+                f"{who} could allow themselves anything (chmod go-w {path})"
+            )
+        if found.st_uid not in (euid, 0):
+            self._warnings.append(
+                f"{path}: belongs to user {found.st_uid}, who can allow themselves anything by it"
+            )
 
     def _included(self, path: Path, pattern: str) -> list[Path]:
         """The files that one ``include`` pattern names, in the order of their names."""

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from sockproto.limits import Limits
 from sockproto.server.endpoint import Endpoint
@@ -49,8 +49,10 @@ class Source:
 class LogSettings:
     """``[log]``.
 
-    :ivar level: what is less important is left out.
-    :ivar json: whether each event is one line of JSON.
+    :ivar level: which of sockproto's own events are left out: those of less importance.
+    :ivar json: whether each event, Twisted's too, is one line of JSON (see
+        :func:`sockproto.logs.formatAsJSON`), in the file or on the standard output that the options
+        of ``twistd`` name, and under ``twist``; with ``--syslog`` or ``--logger`` nothing changes.
     """
 
     level: Literal["debug", "info", "warn", "error", "critical"] = "info"
@@ -62,7 +64,8 @@ class ListenerSettings:
     """One ``[[listen]]`` table.
 
     :ivar service: a name of :data:`sockproto.server.registry.SERVICES`.
-    :ivar endpoint: a Twisted endpoint string, or the same for ``udp`` and ``udp6``.
+    :ivar endpoint: a Twisted endpoint string, or the same for ``udp`` and ``udp6``. The path of a
+        Unix socket in a file is relative to that file's folder, as that of a certificate is.
     :ivar auth: whether clients log in first; ``None``: as the service is.
     :ivar tls: ``auto`` (a certificate in memory, with channel binding), the path of a PEM file, or
         ``None``; what holds is :attr:`protection`.
@@ -81,6 +84,16 @@ class ListenerSettings:
     def authenticates(self) -> bool:
         """Whether a client has to log in."""
         return SERVICES[self.service].authenticates or bool(self.auth)
+
+    def within(self, folder: Path) -> ListenerSettings:
+        """The same, with the paths that are relative to a folder made absolute."""
+        changes: dict[str, Any] = {}
+        endpoint = Endpoint.parse(self.endpoint).within(str(folder))
+        if endpoint is not None:
+            changes["endpoint"] = endpoint
+        if self.tls not in (None, "auto"):
+            changes["tls"] = str(folder / str(self.tls))
+        return evolve(self, **changes)
 
     @property
     def protection(self) -> str | None:
@@ -113,6 +126,8 @@ class Configuration:
     :ivar owner_unrestricted: whether ``owner`` may run anything; only where no file was read.
     :ivar sources: the files that were read, in that order.
     :ivar warnings: what is allowed but has to be logged at every start.
+    :ivar exposed: the files that others than the server's user and root could have written, a line
+        each: a server does not start with such a configuration.
     """
 
     include: tuple[str, ...] = ()
@@ -124,6 +139,7 @@ class Configuration:
     owner_unrestricted: bool = field(default=False, metadata={"key": None})
     sources: tuple[Source, ...] = field(default=(), metadata={"key": None})
     warnings: tuple[str, ...] = field(default=(), metadata={"key": None})
+    exposed: tuple[str, ...] = field(default=(), metadata={"key": None})
 
     @property
     def rules(self) -> CommandRules:

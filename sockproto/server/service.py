@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import random
 import resource
-import signal
 from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sockproto.admission import Admission
 from sockproto.auth.server import AuthenticatingFactory
 from sockproto.connections import ConnectionCap
 from sockproto.errors import ConfigurationError, KeyringError
+from sockproto.logs import Logger, Whole
 from sockproto.names import default_server_id
 from sockproto.server.keys import ServerKeys
 from sockproto.server.listeners import Listener, Listeners
@@ -30,17 +30,23 @@ __all__ = ["Server"]
 
 #: How often sessions are held against the keyring, and their keys' dates against the clock.
 _CHECK_SECONDS = 60.0
-#: How often a keyring that cannot be read is complained of.
+#: How often a keyring or a configuration that cannot be read is complained of.
 _REMIND_SECONDS = 3600.0
 
 
 class Server(MultiService):
-    """Everything that ``twistd -n sockproto`` runs.
+    """Everything that ``twistd -n sockproto`` serves, in any Twisted program.
+
+    The process stays the program's own: no signal is taken, and nothing ends it.  What cannot be
+    listened on is raised by :meth:`startService`.
 
     :param reactor: the reactor.
     :param configuration: what to serve where, to whom.
     :param keys: the keys of those who may log in.
     :param reread: gives the configuration anew, for a reload; ``None``: it cannot change.
+    :param owner: the user and the group that the program is about to become once it listens, if
+        it is.
+    :raises ConfigurationError: a certificate cannot be used.
     """
 
     _log = Logger()
@@ -51,96 +57,111 @@ class Server(MultiService):
         configuration: Configuration,
         keys: ServerKeys,
         reread: Callable[[], Configuration] | None = None,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
-        self._configuration = configuration
-        self._keys = keys
+        self.configuration = configuration
+        self.keys = keys
         self._reread = reread
         limits = configuration.limits
         self._host = ProcessHost(reactor)
         self.commands = CommandService(reactor, self._host, configuration.rules, limits)
         self.agent = AgentFactory(reactor, {"command": self.commands}, limits)
         self._admission = Admission(limits, reactor.seconds, random.random)
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._cap = ConnectionCap(limits, descriptors)
+        self._cap = ConnectionCap(limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._logins: list[AuthenticatingFactory] = []
-        self.listeners = Listeners(reactor)
+        self._started = configuration
+        self._toOpen = [
+            Listener(settings, self._factoryOf(settings)) for settings in configuration.listeners
+        ]
+        self.listeners = Listeners(reactor, owner)
         self._opened = False
+        self._problem = ""
         self._checks = LoopingCall(self._checkSessions)
-        self._reminders = LoopingCall(keys.remind)
+        self._reminders = LoopingCall(self._remind)
         for loop in (self._checks, self._reminders):
             loop.clock = reactor
+
+    def _factoryOf(self, settings: ListenerSettings) -> IProtocolFactory:
+        """What a listener serves: the service, behind the login, behind TLS."""
+        login = AuthenticatingFactory(
+            self._reactor,
+            self.agent,
+            self.keys,
+            settings.service,
+            self.configuration.server_id or default_server_id(),
+            self.configuration.limits,
+            self._admission,
+            self._cap,
+        )
+        self._logins.append(login)
+        protection = settings.protection
+        if protection is None:
+            return login
+        from sockproto.auth.tls import tlsFactory
+        from sockproto.tls import automatic_context, context_from_file
+
+        context = automatic_context() if protection == "auto" else context_from_file(protection)
+        factory = tlsFactory(self._reactor, context, login)
+        factory.noisy = False
+        return factory
 
     # Start
 
     def privilegedStartService(self) -> None:
-        """Listen, while ports below 1024 may be had."""
+        """Listen, while ports below 1024 may be had.
+
+        :raises ConfigurationError: a listener cannot be had; then there is none.
+        """
         self._open()
         super().privilegedStartService()
 
     def startService(self) -> None:
-        """Serve."""
+        """Serve.
+
+        :raises ConfigurationError: a listener cannot be had; then there is none.
+        :raises OSError: the process that runs commands cannot be started; likewise.
+        """
         self._open()
-        self._host.start()
+        try:
+            self._host.start()
+        except BaseException:
+            self._closed(self.listeners.close())
+            raise
         self._checks.start(_CHECK_SECONDS, now=False)
         self._reminders.start(_REMIND_SECONDS, now=False)
-        self._watchHangup()
         super().startService()
 
     def _open(self) -> None:
         if self._opened:
             return
         self._opened = True
-        for warning in self._configuration.warnings:
-            self._log.warn("{warning}", warning=warning)
-        failures: list[ConfigurationError] = []
+        self._warn()
+        problems: list[Failure] = []
+        opening = True
 
-        def failed(failure: Any) -> None:
-            if not failure.check(ConfigurationError):
-                self._log.failure("listening failed", failure)
-            failures.append(failure.value)
-            self._log.critical("sockproto: {error}", error=str(failure.value))
-            if self.running:
-                self._reactor.stop()
+        def failed(failure: Failure) -> None:
+            self._opened = False
+            if opening:
+                problems.append(failure)
+            elif self.running:
+                self.listenersFailed(failure)
 
-        self.listeners.open(
-            [Listener(each, self._factoryOf(each)) for each in self._configuration.listeners]
-        ).addErrback(failed)
-        if failures:
-            raise SystemExit(1)
+        self.listeners.open(self._toOpen).addErrback(failed)
+        opening = False
+        if problems:
+            problems[0].raiseException()
 
-    def _factoryOf(self, settings: ListenerSettings) -> IProtocolFactory:
-        """What a listener serves: the service, behind the login, behind TLS."""
-        factory: IProtocolFactory = AuthenticatingFactory(
-            self._reactor,
-            self.agent,
-            self._keys,
-            settings.service,
-            self._configuration.server_id or default_server_id(),
-            self._configuration.limits,
-            self._admission,
-            self._cap,
-        )
-        assert isinstance(factory, AuthenticatingFactory)
-        self._logins.append(factory)
-        protection = settings.protection
-        if protection is None:
-            return factory
-        from sockproto.auth.tls import tlsFactory
-        from sockproto.tls import automatic_context, context_from_file
+    def listenersFailed(self, failure: Failure) -> None:
+        """An endpoint that takes its time could not be listened on after all: there is none now."""
+        self._log.critical("{error}", error=Whole(failure.getErrorMessage()))
 
-        context = automatic_context() if protection == "auto" else context_from_file(protection)
-        return tlsFactory(self._reactor, context, factory)
+    def _warn(self) -> None:
+        for warning in self.configuration.warnings:
+            self._log.warn("{text}", text=Whole(warning))
 
     # Reload
-
-    def _watchHangup(self) -> None:
-        """Reload on SIGHUP, where this is the program and not a guest in another."""
-        try:
-            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
-        except ValueError:
-            self._log.info("not in the main thread: SIGHUP does not reload")
 
     def reload(self) -> bool:
         """Read the keyring and the configuration again: both take effect, or neither does.
@@ -148,38 +169,77 @@ class Server(MultiService):
         :return: whether they did.
         """
         try:
-            configuration = self._configuration if self._reread is None else self._reread()
-            self._keys.reload()
-        except (ConfigurationError, KeyringError) as error:
-            for line in str(error).splitlines():
-                self._log.error("not reloaded, what was before stays in force: {line}", line=line)
-            return False
-        if configuration.listeners != self._configuration.listeners:
-            self._log.warn("the listeners have changed: that takes a restart, the rest is in force")
-        self._configuration = configuration
-        self.commands.reconfigure(configuration.rules, configuration.limits)
-        self._log.info("reloaded")
-        self._checkSessions()
-        return True
+            configuration = self.configuration if self._reread is None else self._reread()
+            rules = configuration.rules
+            self._problem = ""
+            self.keys.reload()
+        except ConfigurationError as error:
+            self._problem = str(error)
+        except KeyringError:
+            # Which the keys themselves remember, and say.
+            self._log.error("not reloaded, what was before stays in force")
+        except Exception as error:
+            self._log.failure("reloading failed")
+            self._problem = f"{type(error).__name__}, as logged when it happened"
+        else:
+            self.configuration = configuration
+            limits = configuration.limits
+            self.commands.reconfigure(rules, limits)
+            self.agent.reconfigure(limits)
+            self._admission.reconfigure(limits)
+            self._cap.reconfigure(limits)
+            for login in self._logins:
+                login.reconfigure(limits)
+            self._log.info("reloaded the keyring and the configuration")
+            self._warn()
+            self._warnOfRestart()
+            self._checkSessions()
+            return True
+        if self._reminders.running:
+            self._reminders.reset()
+        self._remind()
+        return False
+
+    def _warnOfRestart(self) -> None:
+        """Say which changes a reload cannot put in force."""
+        old, new = self._started, self.configuration
+        for name, changed in (
+            ("the listeners", new.listeners != old.listeners),
+            ("server_id", new.server_id != old.server_id),
+            ("json in [log]", new.log.json != old.log.json),
+        ):
+            if changed:
+                self._log.warn("{name} changed: that takes a restart to be in force", name=name)
+
+    def _remind(self) -> None:
+        """Log, where that is so, that not all is in force that the files say."""
+        for line in self._problem.splitlines():
+            self._log.error(
+                "not reloaded, what was before stays in force: {line}", line=Whole(line)
+            )
+        self.keys.remind()
 
     def _checkSessions(self) -> None:
         """Drop the sessions whose keys are not valid any longer."""
         for login in self._logins:
-            login.dropInvalid()
+            try:
+                login.dropInvalid()
+            except Exception:
+                self._log.failure("checking the keys of the sessions failed")
 
     # Stop
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Take nothing new, let what runs finish for a while, then end it."""
-        yield maybeDeferred(super().stopService)
-        limits = self._configuration.limits
+        limits = self.configuration.limits
+        self.agent.goAway("shutdown", "the server is shutting down")
         for loop in (self._checks, self._reminders):
             if loop.running:
                 loop.stop()
+        self._opened = False
         yield self.listeners.close()
-        for session in list(self.agent.sessions):
-            session.goAway("shutdown", "the server is shutting down")
+        yield maybeDeferred(super().stopService).addErrback(self._stopFailed)
         if self.commands.running:
             self._log.info(
                 "{count} commands are running; they have {seconds:g} s",
@@ -188,14 +248,29 @@ class Server(MultiService):
             )
         yield self._within(limits.shutdown_seconds, self.commands.whenEmpty())
         self.commands.endAll()
-        yield self._within(limits.kill_seconds + limits.close_seconds, self.commands.whenEmpty())
+        grace = limits.kill_seconds + limits.close_seconds
+        yield self._within(grace, self.commands.whenEmpty())
         yield self._within(limits.close_seconds, self.agent.whenEmpty())
         for login in self._logins:
             login.abortAll()
-        yield self._host.stop()
+        ended = yield self._within(grace, self._host.stop())
+        if not ended:
+            self._log.error("the process that runs commands did not end")
 
-    def _within(self, seconds: float, waiting: Deferred[None]) -> Deferred[None]:
-        """Wait, but not for ever."""
-        return waiting.addTimeout(seconds, self._reactor).addErrback(
-            lambda failure: failure.trap(CancelledError, TimeoutError) and None
-        )
+    def _within(self, seconds: float, waiting: Deferred[None]) -> Deferred[bool]:
+        """Wait, but not for ever.
+
+        :return: fires with whether it was waited for to the end.
+        """
+
+        def late(failure: Failure) -> bool:
+            failure.trap(TimeoutError)
+            return False
+
+        return waiting.addTimeout(seconds, self._reactor).addCallbacks(lambda _: True, late)
+
+    def _stopFailed(self, failure: Failure) -> None:
+        self._log.failure("a service inside could not be stopped", failure)
+
+    def _closed(self, closing: Deferred[None]) -> None:
+        closing.addErrback(lambda failure: self._log.failure("closing failed", failure))

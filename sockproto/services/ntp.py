@@ -58,11 +58,12 @@ class NTPServer:
         if mode != _CLIENT or version not in _VERSIONS:
             return None
         clock = self.kernel()
-        leap, stratum = clock.leap, _STRATUM
+        leap, stratum, dispersion = clock.leap, _STRATUM, clock.dispersion
         if not clock.synchronised:
             leap, stratum = _LEAP_UNSYNCHRONISED, 0
             if self.local_stratum is not None:
-                leap, stratum = 0, min(self.local_stratum, _MAX_STRATUM)
+                # This clock is the measure now, and so without an error of its own.
+                leap, stratum, dispersion = 0, min(self.local_stratum, _MAX_STRATUM), 0.0
         reference = to_timestamp(self.seconds() - clock.age) if stratum else 0
         return _PACKET.pack(
             leap << 6 | version << 3 | _SERVER,
@@ -71,7 +72,7 @@ class NTPServer:
             int.from_bytes(request[2:3], "big", signed=True),
             clock.precision,
             _short(clock.delay),
-            _short(clock.dispersion),
+            _short(dispersion),
             _REFERENCE_ID if stratum else b"\0\0\0\0",
             reference,
             int.from_bytes(request[40:48], "big"),

@@ -97,6 +97,10 @@ class OpenFactory(Factory):
         self._cap = cap
         self._throttle = LogThrottle(clock.seconds, lines=1)
 
+    def reconfigure(self, limits: Limits) -> None:
+        """Have other limits hold for the connections to come."""
+        self.limits = limits
+
     def logPrefix(self) -> str:
         """The service's name."""
         return self.service

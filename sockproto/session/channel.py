@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerChannel"]
 
+# Characters of a message to a client: well inside of the smallest frame that one may ask for.
+_MAX_MESSAGE = 256
+
 
 @implementer(IChannel)
 class ServerChannel:
@@ -27,17 +30,29 @@ class ServerChannel:
         self._window = InputWindow(session.inputPool, session.machine.settings.credit)
         self.id = channelId
         self.principal = session.principal
-        self.turns = session.turns
         self.served: IServedChannel | None = None
 
     def accept(self, reply: Mapping[str, Any]) -> None:
-        """ACCEPT, and credit for what came of stream 0 before it."""
+        """ACCEPT; nothing where the client has cancelled meanwhile."""
         self._session.reply(self._machine.accept(self.id, reply))
 
     def reject(self, code: str, message: str) -> None:
         """REJECT: the channel is over."""
-        self._session.reply(self._machine.reject(self.id, code, message))
+        self._session.reply(self._machine.reject(self.id, code, message[:_MAX_MESSAGE]))
         self._over()
+
+    @property
+    def free(self) -> bool:
+        """Whether DATA may be written now, without waiting for a turn."""
+        return self._session.turns.free
+
+    def ready(self, turn: Callable[[], bool]) -> None:
+        """Have a turn called when it is this channel's turn to write; now, if nobody waits."""
+        self._session.turns.ready(turn, self._failed)
+
+    def withdraw(self, turn: Callable[[], bool]) -> None:
+        """Have a turn called no longer."""
+        self._session.turns.withdraw(turn)
 
     def sendable(self, stream: int) -> int:
         """How many bytes may be written on a stream at once, now."""
@@ -78,12 +93,19 @@ class ServerChannel:
 
     def fail(self, code: str, message: str) -> None:
         """REJECT or CLOSE, whichever is due: the channel is over without a result."""
-        self._session.reply(self._machine.fail(self.id, code, message))
+        self._session.reply(self._machine.fail(self.id, code, message[:_MAX_MESSAGE]))
         self._over()
 
     def received(self, count: int) -> None:
         """Count bytes of stream 0 that have come and are not passed on yet."""
         self._window.received(count)
+
+    def inputEnded(self) -> None:
+        """The client sends no more of stream 0."""
+        self._window.end()
+
+    def _failed(self) -> None:
+        self._session.channelFailed(self)
 
     def _over(self) -> None:
         self._window.release()

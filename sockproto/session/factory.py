@@ -36,19 +36,34 @@ class AgentFactory(Factory):
     ) -> None:
         self.clock = clock
         self.services = services
-        self.limits = Limits() if limits is None else limits
-        self.settings = Settings(
-            max_frame=self.limits.frame,
-            max_channels=self.limits.channels,
-            credit=InputPool.initial_credit(self.limits.channels),
-            features=sorted(services),
-        )
         self.sessions: set[AgentProtocol] = set()
         self._empty: list[Deferred[None]] = []
+        self._leaving = False
+        self.reconfigure(Limits() if limits is None else limits)
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """A session."""
-        return AgentProtocol(self)
+    def reconfigure(self, limits: Limits) -> None:
+        """Have other limits hold for the sessions to come."""
+        self.limits = limits
+        self.settings = Settings(
+            max_frame=limits.frame,
+            max_channels=limits.channels,
+            credit=InputPool.initial_credit(limits.channels),
+            features=sorted(self.services),
+        )
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """A session; none while the server is going away."""
+        return None if self._leaving else AgentProtocol(self)
+
+    def startFactory(self) -> None:
+        """Sessions may come (again)."""
+        self._leaving = False
+
+    def goAway(self, code: str, message: str) -> None:
+        """Take no new session, and no new channel on those there are."""
+        self._leaving = True
+        for session in list(self.sessions):
+            session.goAway(code, message)
 
     def sessionOver(self, session: AgentProtocol) -> None:
         """A session's connection is gone."""

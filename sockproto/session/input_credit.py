@@ -34,6 +34,9 @@ class InputPool:
 class InputWindow:
     """The share of one channel.
 
+    It doubles as it is used, up to :data:`MAX_WINDOW` and to as much as the pool has left: a short
+    input takes little of what others need, and who comes late finds some.
+
     :param pool: the connection's pool, from which a channel that is used takes more.
     :param initial: the credit the channel is born with, which is its least share.
     """
@@ -43,6 +46,7 @@ class InputWindow:
         self._size = initial
         self._taken = 0
         self._unread = 0
+        self._ended = False
 
     def received(self, count: int) -> None:
         """So many bytes have come."""
@@ -55,7 +59,10 @@ class InputWindow:
         :return: the credit to grant now: 0 unless it is worth a frame.
         """
         self._unread -= count
-        wanted = min(MAX_WINDOW - self._size, self._pool.free)
+        if self._ended:
+            self._release_read()
+            return 0
+        wanted = min(self._size, MAX_WINDOW - self._size, (self._pool.free - self._size) // 2)
         if wanted > 0:
             self._pool.free -= wanted
             self._taken += wanted
@@ -63,8 +70,18 @@ class InputWindow:
         due = self._size - self._unread - outstanding
         return due if due >= self._size // 4 else 0
 
+    def end(self) -> None:
+        """No more will come: the share is free once all of it has been passed on."""
+        self._ended = True
+        self._release_read()
+
     def release(self) -> None:
         """The channel takes no more: its share is free for the others."""
+        self._ended = True
         self._pool.free += self._taken
         self._size -= self._taken
         self._taken = 0
+
+    def _release_read(self) -> None:
+        if self._unread <= 0:
+            self.release()

@@ -21,6 +21,7 @@ def keep_alive(transport: ITransport) -> None:
     """Have the kernel ask a silent peer from time to time; nothing but TCP needs it."""
     if ITCPTransport.providedBy(transport):
         handle = getattr(transport, "socket", None)
-        if handle is not None:
+        # Twisted's Unix connections say that they are TCP's.
+        if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
             for option, value, level in _OPTIONS:
                 handle.setsockopt(level, option, value)

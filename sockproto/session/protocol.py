@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -16,6 +16,7 @@ from sockproto.auth.principal import Principal
 from sockproto.errors import FrameTooLong, RemoteProtocolError
 from sockproto.framing import FramedProtocol
 from sockproto.interfaces import IDroppable
+from sockproto.logs import Logger
 from sockproto.session.channel import ServerChannel
 from sockproto.session.input_credit import InputPool
 from sockproto.session.keepalive import keep_alive
@@ -32,6 +33,12 @@ __all__ = ["AgentProtocol"]
 
 #: Replies other than DATA that a peer may leave unread; who owes more is being flooded.
 MAX_OWED = 65_536
+
+
+class _State(Enum):
+    SERVING = "channels may be opened"
+    LEAVING = "it is closed once no channel is open"
+    CLOSING = "nothing is said or heard any longer"
 
 
 @implementer(IDroppable)
@@ -52,9 +59,7 @@ class AgentProtocol(FramedProtocol):
         self.inputPool = InputPool.for_channels(limits.channels, factory.settings.credit)
         self.turns = Turns()
         self._channels: dict[int, ServerChannel] = {}
-        self._owed = 0
-        self._closing = False
-        self._leaving = False
+        self._state = _State.SERVING
         self._heard = True
         self._idleTimer: IDelayedCall | None = None
         self._closeTimer: IDelayedCall | None = None
@@ -78,7 +83,7 @@ class AgentProtocol(FramedProtocol):
     def stringReceived(self, payload: bytes) -> None:
         """One frame."""
         self._heard = True
-        if self._closing:
+        if self._state is _State.CLOSING:
             return
         try:
             event = self.machine.receive(payload)
@@ -94,10 +99,11 @@ class AgentProtocol(FramedProtocol):
 
     def reply(self, frame: bytes) -> None:
         """Send a frame other than DATA, which no credit holds back."""
-        if self._closing or not frame:
+        if self._state is _State.CLOSING or not frame:
             return
-        self._owed = self._owed + len(frame) if self.turns.paused else 0
-        if self._owed > MAX_OWED:
+        if self.turns.paused:
+            self.turns.owed += len(frame)
+        if self.turns.owed > MAX_OWED:
             self._log.warn(
                 "{session}: the peer asks and does not read the answers", session=self.describe()
             )
@@ -112,16 +118,10 @@ class AgentProtocol(FramedProtocol):
 
     def goAway(self, code: str, message: str) -> None:
         """Take no new channels, and close once those that are open have finished."""
-        if not (self._closing or self._leaving):
-            self._leaving = True
+        if self._state is not _State.CLOSING:
+            self._state = _State.LEAVING
             self.reply(self.machine.send_goaway(code, message))
             self._closeWhenDone()
-
-    def cancelAll(self) -> None:
-        """End what is still running on this connection."""
-        for channel in list(self._channels.values()):
-            if channel.served is not None:
-                channel.served.cancelled()
 
     def drop(self, code: str, message: str) -> None:
         """Close at once, and end what runs."""
@@ -138,7 +138,7 @@ class AgentProtocol(FramedProtocol):
 
     def _close(self, code: str, message: str, abort: bool = False) -> None:
         """The final GOAWAY and the end of the connection, with everything that runs on it."""
-        if self._closing:
+        if self._state is _State.CLOSING:
             return
         self.transport.write(self.machine.send_goaway(code, message))
         self._shut()
@@ -147,7 +147,7 @@ class AgentProtocol(FramedProtocol):
         self._forsake()
 
     def _shut(self) -> None:
-        self._closing = True
+        self._state = _State.CLOSING
         self._stopWatching()
         self.turns.stopProducing()
         # A registered producer would keep the transport from closing.
@@ -161,17 +161,25 @@ class AgentProtocol(FramedProtocol):
         """Tell the services that nobody is there any longer."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
-            if channel.served is not None:
+            self._leave(channel)
+
+    def _leave(self, channel: ServerChannel) -> None:
+        """Tell a channel's service that nobody is there any longer; the others hear it as well,
+        even if this one makes a mistake."""
+        if channel.served is not None:
+            try:
                 channel.served.connectionLost()
+            except Exception:
+                self._log.failure("{session}: leaving a channel failed", session=self.describe())
 
     def _closeWhenDone(self) -> None:
-        if self._leaving and not self._channels and not self._closing:
+        if self._state is _State.LEAVING and not self._channels:
             self._shut()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End everything that runs for this connection."""
         super().connectionLost(reason)
-        self._closing = True
+        self._state = _State.CLOSING
         self._stopWatching()
         self.turns.stopProducing()
         if self._closeTimer is not None and self._closeTimer.active():
@@ -188,16 +196,17 @@ class AgentProtocol(FramedProtocol):
 
     def _quiet(self) -> None:
         """Half of the idle time is over: was there anything, and if not, is the peer there?"""
-        if not self._heard:
-            self._log.warn("{session}: no answer to a ping", session=self.describe())
-            self._close("idle", "no answer to a ping", abort=True)
+        peer = self.machine.peer
+        if peer is None or not self._heard:
+            self._log.warn("{session}: the peer is silent", session=self.describe())
+            self._close("idle", "nothing was heard for too long", abort=True)
             return
         self._watch()
         # A client without the feature reads only now and then; the kernel's keepalive watches it.
-        peer = self.machine.peer
-        if peer is not None and PING_FEATURE in peer.features and self.machine.may_ping:
+        if PING_FEATURE in peer.features:
             self._heard = False
-            self.reply(self.machine.send_ping(os.urandom(8)))
+            if self.machine.may_ping:
+                self.reply(self.machine.send_ping(os.urandom(8)))
 
     def _stopWatching(self) -> None:
         if self._idleTimer is not None and self._idleTimer.active():
@@ -219,10 +228,14 @@ class AgentProtocol(FramedProtocol):
         try:
             channel.served = service.open(channel, event.request)
         except InvalidRequest as error:
-            channel.reject("invalid", str(error)[:256])
+            if event.channel in self._channels:
+                channel.fail("invalid", str(error))
         except Exception:
-            self._log.failure("{session}: opening a channel failed", session=self.describe())
-            channel.fail("internal", "the server made a mistake; its log says which")
+            self.channelFailed(channel)
+        else:
+            if self._state is _State.CLOSING:
+                # It came to that while the service was at it, and so was not told.
+                self._leave(channel)
 
     def _dataCame(self, event: events.DataReceived) -> None:
         channel = self._channels[event.channel]
@@ -230,7 +243,9 @@ class AgentProtocol(FramedProtocol):
         self._tell(channel, "dataReceived", event.data)
 
     def _end(self, event: events.EndReceived) -> None:
-        self._tell(self._channels[event.channel], "endReceived")
+        channel = self._channels[event.channel]
+        channel.inputEnded()
+        self._tell(channel, "endReceived")
 
     def _stop(self, event: events.StopReceived) -> None:
         self._tell(self._channels[event.channel], "stopReceived", event.stream)
@@ -245,17 +260,21 @@ class AgentProtocol(FramedProtocol):
         self._tell(self._channels[event.channel], "cancelled")
 
     def _tell(self, channel: ServerChannel, what: str, *args: Any) -> None:
-        """Tell a channel's service; a fault of the service ends its channel, not the others."""
-        served = channel.served
-        if served is None:
+        """Tell a channel's service what came."""
+        if channel.served is None:
             return
         try:
-            getattr(served, what)(*args)
+            getattr(channel.served, what)(*args)
         except Exception:
-            self._log.failure("{session}: a channel failed", session=self.describe())
-            if channel.id in self._channels:
-                served.connectionLost()
-                channel.fail("internal", "the server made a mistake; its log says which")
+            self.channelFailed(channel)
+
+    def channelFailed(self, channel: ServerChannel) -> None:
+        """A fault of a service, which is being handled, ends its channel and not the others."""
+        self._log.failure("{session}: a channel failed", session=self.describe())
+        if channel.id in self._channels:
+            self._leave(channel)
+        if channel.id in self._channels:
+            channel.fail("internal", "the server made a mistake; its log says which")
 
     def channelOver(self, channelId: int) -> None:
         """A channel has been rejected or closed."""
@@ -266,7 +285,7 @@ class AgentProtocol(FramedProtocol):
         self.reply(self.machine.send_pong(event.payload))
 
     def _goingAway(self, _event: events.GoingAway) -> None:
-        self._leaving = True
+        self._state = _State.LEAVING
         self._closeWhenDone()
 
     def _nothing(self, _event: events.Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IPushProducer
@@ -19,26 +19,38 @@ class Turns:
     in the queue with :meth:`ready`; its turn is a call, which writes at most one DATA frame and
     returns whether it has more.  So a fat stream delays a thin one by no more than one frame of
     each other.
+
+    :ivar paused: whether the transport has enough for now.
+    :ivar owed: for the connection to count what it wrote all the same since then; the transport
+        has passed all of it on when it takes bytes again.
     """
 
     def __init__(self) -> None:
-        self._queue: deque[Callable[[], bool]] = deque()
-        self._queued: set[Callable[[], bool]] = set()
+        # Each turn, and what is to be called where it raises.
+        self._queue: OrderedDict[Callable[[], bool], Callable[[], None]] = OrderedDict()
         self._running = False
         self._stopped = False
         self.paused = False
+        self.owed = 0
 
     @property
     def free(self) -> bool:
         """Whether a stream may write without waiting for its turn."""
         return not (self.paused or self._queue or self._running)
 
-    def ready(self, turn: Callable[[], bool]) -> None:
-        """Queue a turn, unless it is queued already."""
-        if turn not in self._queued and not self._stopped:
-            self._queued.add(turn)
-            self._queue.append(turn)
+    def ready(self, turn: Callable[[], bool], failed: Callable[[], None]) -> None:
+        """Queue a turn, unless it is queued already.
+
+        :param turn: writes; returns whether to have another turn.
+        :param failed: called where the exception is handled, if the turn raises one.
+        """
+        if turn not in self._queue and not self._stopped:
+            self._queue[turn] = failed
             self._run()
+
+    def withdraw(self, turn: Callable[[], bool]) -> None:
+        """Take a turn out of the queue, if it is there."""
+        self._queue.pop(turn, None)
 
     def _run(self) -> None:
         if self._running:
@@ -46,11 +58,15 @@ class Turns:
         self._running = True
         try:
             while self._queue and not self.paused:
-                turn = self._queue.popleft()
-                self._queued.discard(turn)
-                if turn() and turn not in self._queued and not self._stopped:
-                    self._queued.add(turn)
-                    self._queue.append(turn)
+                turn, failed = self._queue.popitem(last=False)
+                try:
+                    more = turn()
+                except Exception:
+                    # The turns of others, and who told us that there is room, are not at fault.
+                    failed()
+                    continue
+                if more and not self._stopped:
+                    self._queue.setdefault(turn, failed)
         finally:
             self._running = False
 
@@ -60,7 +76,8 @@ class Turns:
 
     def resumeProducing(self) -> None:
         """The transport takes bytes again."""
-        self.paused = False
+        self.owed = 0
+        self.paused = self._stopped
         self._run()
 
     def stopProducing(self) -> None:
@@ -68,4 +85,3 @@ class Turns:
         self._stopped = True
         self.paused = True
         self._queue.clear()
-        self._queued.clear()

@@ -10,29 +10,22 @@ the frame, or raises :class:`~sockproto.errors.LocalProtocolError`.  It never ho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, ClassVar
 
-from attrs import define
-
 from sockproto.errors import LocalProtocolError, RemoteProtocolError
+from sockproto.wire.channel_state import Channel, ChannelState, Flow, Step
 from sockproto.wire.events import (
-    ControlReceived,
-    CreditReceived,
-    DataReceived,
-    EndReceived,
     Event,
     GoingAway,
     PingReceived,
     PongReceived,
     SettingsReceived,
-    StopReceived,
 )
 from sockproto.wire.messages import (
     DATA_OVERHEAD,
+    LENGTH_PREFIX,
     MAX_DATA,
     FrameType,
-    decode_credit,
     decode_goaway,
     decode_json,
     pack,
@@ -43,47 +36,13 @@ from sockproto.wire.messages import (
     unpack_header,
 )
 from sockproto.wire.settings import MAX_CREDIT, Settings
+from sockproto.wire.streams import ON_STREAMS
 
-__all__ = ["Channel", "ChannelState", "Channels"]
+__all__ = ["Channels"]
 
 # From this type up, frames that are not known are ignored: later versions may add some.
 _FIRST_IGNORED_TYPE = 0x80
 _PING_LENGTH = 8
-# What goes back and forth on a channel between its ACCEPT and its CLOSE.
-_BETWEEN_ENDS = frozenset(
-    {FrameType.DATA, FrameType.END, FrameType.STOP, FrameType.CREDIT, FrameType.CONTROL}
-)
-
-
-class ChannelState(Enum):
-    """Where a channel is between its OPEN and its end."""
-
-    OPENING = "opening"
-    OPEN = "open"
-    CANCELLED = "cancelled"
-
-
-@define
-class _Flow:
-    """One stream of a channel: how much of it may still be sent, and whether it is over."""
-
-    credit: int
-    ended: bool = False
-    stopped: bool = False
-
-
-@define
-class Channel:
-    """The state of one channel.
-
-    :ivar incoming: the streams that the peer sends on.
-    :ivar outgoing: the streams that we send on.
-    """
-
-    id: int
-    incoming: dict[int, _Flow]
-    outgoing: dict[int, _Flow]
-    state: ChannelState = ChannelState.OPENING
 
 
 class Channels:
@@ -92,33 +51,29 @@ class Channels:
     :param settings: what this side announces.
     :ivar channels: the channels that are not over, by id.
     :ivar peer: the peer's settings, once they came.
+    :ivar going_away: the peer's last GOAWAY, if there was one.
+    :ivar last_channel: the highest id of a channel so far.
     """
 
     _incoming_streams: ClassVar[frozenset[int]]
     _outgoing_streams: ClassVar[frozenset[int]]
-    # The states in which we may send on a channel, and the peer may: who opens may send at once.
+    # The states in which we may send on the streams of a channel, and those in which the peer may.
     _sending_states: ClassVar[frozenset[ChannelState]]
     _receiving_states: ClassVar[frozenset[ChannelState]]
+    # What is done with the types of frames that begin and end a channel, and with those that name
+    # one that is not there yet.  Those of its streams and of the connection are the same for both.
+    _ON_CHANNEL: ClassVar[Mapping[int, Callable[[Any, Channel, bytes], Event | None]]]
+    _ON_NEW: ClassVar[Mapping[int, Callable[[Any, int, bytes], Event | None]]] = {}
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.channels: dict[int, Channel] = {}
         self.peer: Settings | None = None
+        self.going_away: GoingAway | None = None
         self.last_channel = 0
         self._max_data = MAX_DATA
         self._ping: bytes | None = None
-        self._on_connection: dict[int, Callable[[bytes], Event | None]] = {
-            FrameType.PING: self._receive_ping,
-            FrameType.PONG: self._receive_pong,
-            FrameType.GOAWAY: self._receive_goaway,
-        }
-        self._on_channel: dict[int, Callable[[Channel, bytes], Event | None]] = {
-            FrameType.DATA: self._receive_data,
-            FrameType.END: self._receive_end,
-            FrameType.STOP: self._receive_stop,
-            FrameType.CREDIT: self._receive_credit,
-            FrameType.CONTROL: self._receive_control,
-        }
+        self._unanswered: bytes | None = None
 
     # Receiving
 
@@ -128,28 +83,37 @@ class Channels:
         :raises RemoteProtocolError: the connection has to end.
         """
         kind, channel_id = unpack_header(payload)
+        body = payload[5:]
         if self.peer is None:
-            return self._receive_settings(kind, channel_id, payload[5:])
-        on_channel = self._on_channel.get(kind)
-        if on_channel is not None:
-            channel = self.channels.get(channel_id)
-            if channel is None:
-                if 0 < channel_id <= self.last_channel:
-                    return None
-                raise RemoteProtocolError(
-                    f"{FrameType(kind).name} for channel {channel_id}, which was never opened"
-                )
-            if kind in _BETWEEN_ENDS and channel.state not in self._receiving_states:
-                raise RemoteProtocolError(f"{FrameType(kind).name} before ACCEPT")
-            return on_channel(channel, payload[5:])
-        on_connection = self._on_connection.get(kind)
-        if on_connection is None:
-            if kind >= _FIRST_IGNORED_TYPE:
+            return self._receive_settings(kind, channel_id, body)
+        if kind in ON_STREAMS or kind in self._ON_CHANNEL:
+            return self._receive_on_channel(kind, channel_id, body)
+        if kind in self._ON_NEW:
+            return self._ON_NEW[kind](self, channel_id, body)
+        if kind in self._ON_CONNECTION:
+            if channel_id != 0:
+                raise RemoteProtocolError(f"{FrameType(kind).name} for a channel")
+            return self._ON_CONNECTION[kind](self, body)
+        if kind >= _FIRST_IGNORED_TYPE:
+            return None
+        raise RemoteProtocolError(f"a frame of type {kind}, which this side does not take")
+
+    def _receive_on_channel(self, kind: int, channel_id: int, body: bytes) -> Event | None:
+        channel = self.channels.get(channel_id)
+        if channel is None:
+            # Ids increase: one that was skipped is as much over as one that was used.
+            if 0 < channel_id <= self.last_channel:
                 return None
-            raise RemoteProtocolError(f"a frame of type {kind}, which this side does not take")
-        if channel_id != 0:
-            raise RemoteProtocolError(f"{FrameType(kind).name} for a channel")
-        return on_connection(payload[5:])
+            raise RemoteProtocolError(
+                f"{FrameType(kind).name} for channel {channel_id}, which was never opened"
+            )
+        on_streams = ON_STREAMS.get(kind)
+        if on_streams is None:
+            return self._ON_CHANNEL[kind](self, channel, body)
+        if channel.state not in self._receiving_states:
+            raise RemoteProtocolError(f"{FrameType(kind).name} before ACCEPT")
+        event = on_streams(channel, body)
+        return None if channel.cancelled else event
 
     def _receive_settings(self, kind: int, channel_id: int, body: bytes) -> Event:
         if kind != FrameType.SETTINGS or channel_id != 0:
@@ -158,60 +122,12 @@ class Channels:
         self._max_data = min(MAX_DATA, self.peer.max_frame - DATA_OVERHEAD)
         return SettingsReceived()
 
-    def _receive_data(self, channel: Channel, body: bytes) -> Event | None:
-        flow = _flow(channel.incoming, body[:1])
-        length = len(body) - 1
-        if not 0 < length <= MAX_DATA:
-            raise RemoteProtocolError(f"DATA of {length} bytes: expected 1 to {MAX_DATA}")
-        if flow.ended:
-            raise RemoteProtocolError("DATA after END")
-        flow.credit -= length
-        if flow.credit < 0:
-            raise RemoteProtocolError("DATA beyond the credit of its stream", "credit")
-        if flow.stopped or channel.state is ChannelState.CANCELLED:
-            return None
-        return DataReceived(channel.id, body[0], body[1:])
-
-    def _receive_end(self, channel: Channel, body: bytes) -> Event | None:
-        flow = _flow(channel.incoming, body)
-        if flow.ended:
-            raise RemoteProtocolError("END after END")
-        flow.ended = True
-        if flow.stopped or channel.state is ChannelState.CANCELLED:
-            return None
-        return EndReceived(channel.id, body[0])
-
-    def _receive_stop(self, channel: Channel, body: bytes) -> Event | None:
-        flow = _flow(channel.outgoing, body)
-        if flow.stopped:
-            raise RemoteProtocolError("STOP after STOP")
-        flow.stopped = True
-        if flow.ended or channel.state is ChannelState.CANCELLED:
-            return None
-        return StopReceived(channel.id, body[0])
-
-    def _receive_credit(self, channel: Channel, body: bytes) -> Event | None:
-        stream, amount = decode_credit(body)
-        flow = _flow(channel.outgoing, body[:1])
-        if amount == 0 or flow.credit + amount > MAX_CREDIT:
-            raise RemoteProtocolError(
-                f"CREDIT of {amount} on top of {flow.credit}: expected 1 to {MAX_CREDIT} in all",
-                "credit",
-            )
-        flow.credit += amount
-        if flow.ended or flow.stopped or channel.state is ChannelState.CANCELLED:
-            return None
-        return CreditReceived(channel.id, stream)
-
-    def _receive_control(self, channel: Channel, body: bytes) -> Event | None:
-        control = decode_json(body)
-        if channel.state is ChannelState.CANCELLED:
-            return None
-        return ControlReceived(channel.id, control)
-
     def _receive_ping(self, body: bytes) -> Event:
         if len(body) != _PING_LENGTH:
             raise RemoteProtocolError(f"PING of {len(body)} bytes: expected {_PING_LENGTH}")
+        if self._unanswered is not None:
+            raise RemoteProtocolError("PING before the answer to the last one")
+        self._unanswered = body
         return PingReceived(body)
 
     def _receive_pong(self, body: bytes) -> Event:
@@ -221,7 +137,14 @@ class Channels:
         return PongReceived()
 
     def _receive_goaway(self, body: bytes) -> Event:
-        return GoingAway(*decode_goaway(body))
+        self.going_away = GoingAway(*decode_goaway(body))
+        return self.going_away
+
+    _ON_CONNECTION: ClassVar[Mapping[int, Callable[[Any, bytes], Event]]] = {
+        FrameType.PING: _receive_ping,
+        FrameType.PONG: _receive_pong,
+        FrameType.GOAWAY: _receive_goaway,
+    }
 
     # Sending
 
@@ -231,13 +154,10 @@ class Channels:
 
     def sendable(self, channel_id: int, stream: int) -> int:
         """How many bytes one DATA frame may carry on a stream now; 0 when none may."""
-        channel = self.channels.get(channel_id)
-        if channel is None or channel.state not in self._sending_states:
+        if not self.is_open(channel_id):
             return 0
-        flow = channel.outgoing[stream]
-        if flow.ended or flow.stopped:
-            return 0
-        return min(flow.credit, self._max_data)
+        flow = _own(self.channels[channel_id].outgoing, stream)
+        return 0 if flow.over else min(flow.credit, self._max_data)
 
     def send_data(self, channel_id: int, stream: int, length: int) -> bytes:
         """The part of a DATA frame that goes before its ``length`` bytes."""
@@ -248,7 +168,7 @@ class Channels:
 
     def send_end(self, channel_id: int, stream: int) -> bytes:
         """END; nothing (no bytes) where the peer already wants no more."""
-        flow = self._open_channel(channel_id).outgoing[stream]
+        flow = _own(self._open_channel(channel_id).outgoing, stream)
         if flow.ended:
             raise LocalProtocolError("the stream has ended already")
         flow.ended = True
@@ -256,18 +176,18 @@ class Channels:
 
     def send_stop(self, channel_id: int, stream: int) -> bytes:
         """STOP; nothing (no bytes) where the stream is over already."""
-        flow = self._open_channel(channel_id).incoming[stream]
-        if flow.ended or flow.stopped:
+        flow = _own(self._open_channel(channel_id).incoming, stream)
+        if flow.over:
             return b""
         flow.stopped = True
         return pack_stream(FrameType.STOP, channel_id, stream)
 
     def send_credit(self, channel_id: int, stream: int, amount: int) -> bytes:
         """CREDIT; nothing (no bytes) where the stream is over already."""
-        flow = self._open_channel(channel_id).incoming[stream]
+        flow = _own(self._open_channel(channel_id).incoming, stream)
         if amount <= 0 or flow.credit + amount > MAX_CREDIT:
             raise LocalProtocolError(f"credit of {amount} on top of {flow.credit}")
-        if flow.ended or flow.stopped:
+        if flow.over:
             return b""
         flow.credit += amount
         return pack_credit(channel_id, stream, amount)
@@ -275,7 +195,7 @@ class Channels:
     def send_control(self, channel_id: int, body: Mapping[str, Any]) -> bytes:
         """CONTROL."""
         self._open_channel(channel_id)
-        return pack_json(FrameType.CONTROL, channel_id, body)
+        return self._pack_json(FrameType.CONTROL, channel_id, body)
 
     def send_ping(self, payload: bytes) -> bytes:
         """PING, with eight bytes of the caller's; one may be outstanding."""
@@ -288,6 +208,9 @@ class Channels:
 
     def send_pong(self, payload: bytes) -> bytes:
         """PONG, the answer to a PING."""
+        if self._unanswered is None or payload != self._unanswered:
+            raise LocalProtocolError("there is no such PING to answer")
+        self._unanswered = None
         return pack(FrameType.PONG, 0, payload)
 
     def send_goaway(self, code: str, message: str) -> bytes:
@@ -300,34 +223,53 @@ class Channels:
         return self._ping is None
 
     def is_open(self, channel_id: int) -> bool:
-        """Whether anything may be sent on a channel."""
+        """Whether anything may be sent on the streams of a channel."""
         channel = self.channels.get(channel_id)
         return channel is not None and channel.state in self._sending_states
 
     def receivable(self, channel_id: int, stream: int) -> int:
         """How much credit the peer has left on a stream."""
         channel = self.channels.get(channel_id)
-        return 0 if channel is None else channel.incoming[stream].credit
+        return 0 if channel is None else _own(channel.incoming, stream).credit
+
+    # For both
 
     def _open_channel(self, channel_id: int) -> Channel:
-        channel = self.channels.get(channel_id)
-        if channel is None or channel.state not in self._sending_states:
+        if not self.is_open(channel_id):
             raise LocalProtocolError(f"channel {channel_id} is not open")
-        return channel
+        return self.channels[channel_id]
 
-    def _new_channel(self, channel_id: int, credit: Mapping[int, int]) -> Channel:
-        channel = Channel(
-            channel_id,
-            {stream: _Flow(credit[stream]) for stream in self._incoming_streams},
-            {stream: _Flow(credit[stream]) for stream in self._outgoing_streams},
-        )
+    def _new_channel(self, channel_id: int, credit: Mapping[int, int]) -> None:
         self.last_channel = channel_id
-        self.channels[channel_id] = channel
-        return channel
+        self.channels[channel_id] = Channel(
+            channel_id,
+            {stream: Flow(credit[stream]) for stream in self._incoming_streams},
+            {stream: Flow(credit[stream]) for stream in self._outgoing_streams},
+        )
+
+    def _advance(
+        self, channel: Channel, step: Step, error: type[LocalProtocolError | RemoteProtocolError]
+    ) -> None:
+        """Have a channel take a step; one that is over is forgotten."""
+        if not channel.advance(step):
+            raise error(f"{step.value} for channel {channel.id}, which is {channel.state.value}")
+        if channel.state is ChannelState.OVER:
+            del self.channels[channel.id]
+
+    def _pack_json(self, kind: FrameType, channel_id: int, body: Mapping[str, Any]) -> bytes:
+        """A whole frame with a JSON object, if the peer takes one of that length."""
+        assert self.peer is not None
+        frame = pack_json(kind, channel_id, body)
+        length = len(frame) - LENGTH_PREFIX
+        if length > self.peer.max_frame:
+            raise LocalProtocolError(
+                f"{kind.name} of {length} bytes: the peer takes {self.peer.max_frame}"
+            )
+        return frame
 
 
-def _flow(flows: Mapping[int, _Flow], stream: bytes) -> _Flow:
-    flow = flows.get(stream[0]) if len(stream) == 1 else None
-    if flow is None:
-        raise RemoteProtocolError(f"a frame for a stream {stream.hex() or 'missing'} it cannot be")
-    return flow
+def _own(flows: Mapping[int, Flow], stream: int) -> Flow:
+    """The stream that the program which uses this machine speaks of."""
+    if stream not in flows:
+        raise LocalProtocolError(f"this side has no stream {stream} to do that with")
+    return flows[stream]

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from sockproto.errors import LocalProtocolError, RemoteProtocolError
-from sockproto.wire.channels import Channel, Channels, ChannelState
-from sockproto.wire.events import ChannelAccepted, ChannelClosed, ChannelRejected, Event, GoingAway
-from sockproto.wire.messages import FrameType, Stream, decode_json, pack, pack_json
-from sockproto.wire.settings import Settings
+from sockproto.wire.channel_state import Channel, ChannelState, Step
+from sockproto.wire.channels import Channels
+from sockproto.wire.events import ChannelAccepted, ChannelClosed, ChannelRejected, Event
+from sockproto.wire.messages import (
+    LARGEST_CHANNEL,
+    FrameType,
+    Stream,
+    decode_json,
+    decode_reason,
+    pack,
+)
+from sockproto.wire.settings import MAX_CREDIT
 
 __all__ = ["ClientChannels"]
 
@@ -25,47 +33,36 @@ class ClientChannels(Channels):
     _sending_states = frozenset({ChannelState.OPENING, ChannelState.OPEN})
     _receiving_states = frozenset({ChannelState.OPEN, ChannelState.CANCELLED})
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.going_away: GoingAway | None = None
-        self._on_channel.update(
-            {
-                FrameType.ACCEPT: self._receive_accept,
-                FrameType.REJECT: self._receive_reject,
-                FrameType.CLOSE: self._receive_close,
-            }
-        )
-
     def _receive_accept(self, channel: Channel, body: bytes) -> Event | None:
         reply = decode_json(body)
-        if channel.state is ChannelState.CANCELLED:
-            return None
-        if channel.state is not ChannelState.OPENING:
-            raise RemoteProtocolError("ACCEPT after ACCEPT")
-        channel.state = ChannelState.OPEN
-        return ChannelAccepted(channel.id, reply)
+        self._advance(channel, Step.ACCEPT, RemoteProtocolError)
+        return None if channel.cancelled else ChannelAccepted(channel.id, reply)
 
     def _receive_reject(self, channel: Channel, body: bytes) -> Event:
         reason = decode_json(body)
-        if channel.state is ChannelState.OPEN:
-            raise RemoteProtocolError("REJECT after ACCEPT")
-        del self.channels[channel.id]
-        return ChannelRejected(
-            channel.id, str(reason.get("code", "internal")), str(reason.get("message", ""))
-        )
+        self._advance(channel, Step.REJECT, RemoteProtocolError)
+        return ChannelRejected(channel.id, *decode_reason(reason))
 
     def _receive_close(self, channel: Channel, body: bytes) -> Event:
         result = decode_json(body)
-        if channel.state is ChannelState.OPENING:
-            raise RemoteProtocolError("CLOSE before ACCEPT")
-        del self.channels[channel.id]
+        self._advance(channel, Step.CLOSE, RemoteProtocolError)
         return ChannelClosed(channel.id, result)
 
     def _receive_goaway(self, body: bytes) -> Event:
         event = super()._receive_goaway(body)
-        assert isinstance(event, GoingAway)
-        self.going_away = event
+        assert self.going_away is not None
+        # Those that are not served are over; what might still come for them is ignored.
+        last = self.going_away.last_channel
+        for channel_id in [each for each in self.channels if each > last]:
+            del self.channels[channel_id]
         return event
+
+    _ON_CONNECTION = {**Channels._ON_CONNECTION, FrameType.GOAWAY: _receive_goaway}
+    _ON_CHANNEL = {
+        FrameType.ACCEPT: _receive_accept,
+        FrameType.REJECT: _receive_reject,
+        FrameType.CLOSE: _receive_close,
+    }
 
     def open(self, request: Mapping[str, Any], out: int, err: int) -> tuple[int, bytes]:
         """OPEN a channel.
@@ -79,21 +76,25 @@ class ClientChannels(Channels):
             raise LocalProtocolError("the server's SETTINGS have not come")
         if self.going_away is not None:
             raise LocalProtocolError("the server takes no new channels")
+        if not (0 <= out <= MAX_CREDIT and 0 <= err <= MAX_CREDIT):
+            raise LocalProtocolError(f"credit of {out} and {err}: expected 0 to {MAX_CREDIT}")
         channel_id = self.last_channel + 1
-        frame = pack_json(FrameType.OPEN, channel_id, {**request, "credit": {"1": out, "2": err}})
-        if len(frame) - 4 > self.peer.max_frame:
-            raise LocalProtocolError(
-                f"a request of {len(frame) - 4} bytes: the server takes {self.peer.max_frame}"
-            )
+        if channel_id > LARGEST_CHANNEL:
+            raise LocalProtocolError("this connection has no ids left for channels")
+        credit = {"1": out, "2": err}
+        frame = self._pack_json(FrameType.OPEN, channel_id, {**request, "credit": credit})
         self._new_channel(
             channel_id, {Stream.IN: self.peer.credit, Stream.OUT: out, Stream.ERR: err}
         )
         return channel_id, frame
 
     def cancel(self, channel_id: int) -> bytes:
-        """CLOSE: cancel a channel; the server's CLOSE is still to come."""
+        """CLOSE: cancel a channel; the server's CLOSE is still to come.
+
+        :return: the frame; nothing (no bytes) where it is over or cancelled already.
+        """
         channel = self.channels.get(channel_id)
-        if channel is None or channel.state is ChannelState.CANCELLED:
+        if channel is None or channel.cancelled:
             return b""
-        channel.state = ChannelState.CANCELLED
+        self._advance(channel, Step.CANCEL, LocalProtocolError)
         return pack(FrameType.CLOSE, channel_id)

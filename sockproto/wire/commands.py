@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from attrs import field, frozen
 
 from sockproto.errors import RemoteProtocolError
-from sockproto.wire.messages import decode_bytes, encode_bytes
+from sockproto.wire.messages import decode_bytes, decode_reason, encode_bytes, encode_reason
+from sockproto.wire.settings import integer
 
 __all__ = ["CommandRequest", "CommandResult", "InvalidRequest"]
 
 #: The longest time-out that a client may ask for, in seconds (about ten years).
-_MAX_TIMEOUT = 315_360_000.0
+_MAX_TIMEOUT = 315_360_000
+_TIMEOUT_EXPECTED = f"timeout: expected a number of seconds above 0, up to {_MAX_TIMEOUT}"
+# The name of a signal without ``SIG``, real-time ones included: ``KILL``, ``RTMIN+3``.
+_SIGNAL = re.compile(r"[A-Z][A-Z0-9+-]{0,15}")
 
 
 class InvalidRequest(ValueError):
@@ -51,13 +56,15 @@ class CommandRequest:
         """A request from what a Python program has at hand.
 
         :raises TypeError: ``argv`` is a string: a command is a list of words, never a line.
-        :raises ValueError: ``argv`` is empty.
+        :raises ValueError: ``argv`` is empty, or ``timeout`` is not a time that can be kept.
         """
         if isinstance(argv, str | bytes):
             raise TypeError(f"argv is a list of words, not a line: {argv!r}")
         words = tuple(map(os.fsencode, argv))
         if not words:
             raise ValueError("argv is empty: expected a program and its arguments")
+        if timeout is not None and not 0 < timeout <= _MAX_TIMEOUT:
+            raise ValueError(_TIMEOUT_EXPECTED)
         return cls(
             words,
             stdin,
@@ -105,7 +112,7 @@ class CommandRequest:
             or not isinstance(timeout, int | float)
             or not 0 < timeout <= _MAX_TIMEOUT
         ):
-            raise InvalidRequest("timeout: expected a number of seconds above 0")
+            raise InvalidRequest(_TIMEOUT_EXPECTED)
         cwd = request.get("cwd")
         return cls(
             words,
@@ -171,27 +178,28 @@ class CommandResult:
         if self.truncated:
             result["truncated"] = True
         if self.code is not None:
-            result["error"] = {"code": self.code, "message": self.message}
+            result["error"] = encode_reason(self.code, self.message)
         return result
 
     @classmethod
     def decode(cls, result: Mapping[str, Any]) -> Self:
         """Read the JSON object of CLOSE.
 
-        :raises RemoteProtocolError: it says neither a status, a signal nor an error.
+        :raises RemoteProtocolError: it says neither a status, a signal nor an error, or one that
+            is none.
         """
-        exit_status = result.get("exit_status")
-        signal = result.get("signal")
-        error = result.get("error")
-        if not (
-            (isinstance(exit_status, int) and not isinstance(exit_status, bool))
-            or isinstance(signal, str)
-            or isinstance(error, dict)
-        ):
+        exit_status, signal, error = map(result.get, ("exit_status", "signal", "error"))
+        if exit_status is None and signal is None and error is None:
             raise RemoteProtocolError("CLOSE without a status, a signal or an error")
+        if exit_status is not None:
+            exit_status = integer(result, "exit_status", 0, 255)
+        if signal is not None and not (isinstance(signal, str) and _SIGNAL.fullmatch(signal)):
+            raise RemoteProtocolError("CLOSE: signal is not the name of one")
         code, message = None, ""
-        if isinstance(error, dict):
-            code, message = str(error.get("code", "internal")), str(error.get("message", ""))
+        if error is not None:
+            if not isinstance(error, dict):
+                raise RemoteProtocolError("CLOSE: error is not an object")
+            code, message = decode_reason(error)
         return cls(
             exit_status,
             signal,

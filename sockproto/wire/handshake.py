@@ -43,6 +43,7 @@ _LABEL = b"sockproto-auth-v1"
 _SUITE_HMAC_SHA256 = 0x01
 _NONCE = 32
 _SESSION_ID = 16
+_EXPORTER_LENGTH = 32
 # What the computation runs on for a key that does not exist, so that it takes as long.
 _DUMMY_SECRET = bytes(32)
 
@@ -164,6 +165,7 @@ class ServerHandshake:
         """
         if self._state is not _State.FRESH:
             raise LocalProtocolError("a login is judged once")
+        _check_cb_data(self._binding, cb_data)
         self._state = _State.DONE
         try:
             auth = Auth.decode(message)
@@ -254,6 +256,7 @@ class ClientHandshake:
         """
         if self._state is not _State.FRESH:
             raise LocalProtocolError("HELLO has already come")
+        _check_cb_data(self._binding, cb_data)
         self._state = _State.DONE
         self.ref = reference(message)
         hello = Hello.decode(message)
@@ -310,6 +313,15 @@ class ClientHandshake:
             session_id=ok.session_id,
             ref=self.ref,
             binding=self._binding,
+        )
+
+
+def _check_cb_data(binding: Binding, cb_data: bytes) -> None:
+    """Nothing logs in with a binding that binds to nothing."""
+    expected = _EXPORTER_LENGTH if binding is Binding.TLS_EXPORTER else 0
+    if len(cb_data) != expected:
+        raise LocalProtocolError(
+            f"{len(cb_data)} bytes of channel binding: {binding.name} has {expected}"
         )
 
 

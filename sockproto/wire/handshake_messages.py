@@ -32,7 +32,7 @@ __all__ = [
     "reference",
 ]
 
-#: The limit of a frame during the login; the longest message there can be has 452 bytes.
+#: The limit of a frame during the login; the longest message there can be has 421 bytes.
 MAX_MESSAGE = 1024
 #: What a key id, a client id, a server id and a service name look like.
 ID_PATTERN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -94,8 +94,8 @@ class Auth:
     cb: int
     key_id: str
     client_id: str
-    nonce: bytes
-    tag: bytes = b""
+    nonce: bytes = field(repr=False)
+    tag: bytes = field(default=b"", repr=False)
 
     def encode_untagged(self) -> bytes:
         """AUTH0."""
@@ -137,7 +137,7 @@ class Ok:
 
     grants: bytes
     session_id: bytes
-    tag: bytes = b""
+    tag: bytes = field(default=b"", repr=False)
 
     def encode_untagged(self) -> bytes:
         """OK0."""

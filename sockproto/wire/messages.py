@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from struct import Struct
@@ -22,15 +23,20 @@ from sockproto.errors import RemoteProtocolError
 
 __all__ = [
     "DATA_OVERHEAD",
+    "LARGEST_CHANNEL",
+    "LENGTH_PREFIX",
     "MAX_DATA",
+    "MAX_REASON",
     "FrameType",
     "Stream",
     "decode_bytes",
     "decode_credit",
     "decode_goaway",
     "decode_json",
+    "decode_reason",
     "encode_bytes",
     "encode_json",
+    "encode_reason",
     "pack",
     "pack_credit",
     "pack_goaway",
@@ -41,6 +47,13 @@ __all__ = [
 
 #: The most bytes that one DATA frame carries, and so the most that one turn of a channel takes.
 MAX_DATA = 65_536
+#: What the header can say at most.
+LARGEST_CHANNEL = 2**32 - 1
+#: The most characters of an error's message that are sent: in JSON they fit into every frame.
+MAX_REASON = 256
+
+# What an error's code looks like: it is printed as it is.
+_CODE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 class FrameType(IntEnum):
@@ -78,6 +91,8 @@ _UINT32 = Struct(">I")
 
 #: Bytes of a DATA frame's payload that are not data.
 DATA_OVERHEAD = _HEADER.size + 1
+#: Bytes of a whole frame before its payload.
+LENGTH_PREFIX = _UINT32.size
 
 
 def pack(kind: FrameType, channel: int, body: bytes = b"") -> bytes:
@@ -104,7 +119,7 @@ def pack_credit(channel: int, stream: int, amount: int) -> bytes:
 
 def pack_goaway(last_channel: int, code: str, message: str) -> bytes:
     """A GOAWAY frame."""
-    body = _UINT32.pack(last_channel) + encode_json({"code": code, "message": message})
+    body = _UINT32.pack(last_channel) + encode_json(encode_reason(code, message))
     return pack(FrameType.GOAWAY, 0, body)
 
 
@@ -132,8 +147,7 @@ def decode_goaway(body: bytes) -> tuple[int, str, str]:
     if len(body) < _UINT32.size:
         raise RemoteProtocolError("a GOAWAY body without a channel")
     (last_channel,) = _UINT32.unpack_from(body)
-    reason = decode_json(body[_UINT32.size :])
-    return last_channel, str(reason.get("code", "")), str(reason.get("message", ""))
+    return last_channel, *decode_reason(decode_json(body[_UINT32.size :]))
 
 
 def encode_json(value: Mapping[str, Any]) -> bytes:
@@ -153,6 +167,22 @@ def decode_json(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RemoteProtocolError("a JSON body that is not an object")
     return value
+
+
+def encode_reason(code: str, message: str) -> dict[str, str]:
+    """An error as a JSON object; a long message is cut."""
+    return {"code": code, "message": message[:MAX_REASON]}
+
+
+def decode_reason(reason: Mapping[str, Any]) -> tuple[str, str]:
+    """The code and the message of an error; ``internal`` and nothing where they are none."""
+    code, message = reason.get("code"), reason.get("message")
+    if not isinstance(code, str) or _CODE.fullmatch(code) is None:
+        code = "internal"
+    if not isinstance(message, str):
+        message = ""
+    # A lone surrogate, which JSON can spell, could not be printed.
+    return code, message.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _refuse_constant(name: str) -> NoReturn:

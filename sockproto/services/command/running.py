@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -120,7 +121,9 @@ class RunningCommand:
         """The leader has ended."""
         self._state = _State.EXITED
         self._exitStatus, self._signal = exit_status, signal
-        if self._stdin is not None:
+        if self._stdin is not None and self._channel is None:
+            self._stdin.close()
+        elif self._stdin is not None:
             self._stdin.stop()
         for output in self._outputs.values():
             output.drain(self._drainSeconds)
@@ -151,8 +154,7 @@ class RunningCommand:
             self._stdin.close()
         for output in self._outputs.values():
             output.close()
-        if not self._treeGone:
-            self._slotFree(self)
+        self._slotFree(self)
         if channel is not None:
             channel.fail(code, message)
 
@@ -182,10 +184,9 @@ class RunningCommand:
         """A signal for the command; what is not known is ignored."""
         name = body.get("signal")
         if isinstance(name, str) and self._state is _State.RUNNING:
-            try:
+            # One that does not exist is not even logged: a client could fill the log with them.
+            with contextlib.suppress(ValueError):
                 self._run.signal(name)
-            except ValueError:
-                self._log.info("{who}: there is no signal {name}", who=self._who, name=name[:32])
 
     def cancelled(self) -> None:
         """The client wants it ended, and none of its output."""
