@@ -282,7 +282,11 @@ class RealCommandsTests(TestCase):
     async def test_hostLost(self) -> None:
         """The death of the host process is told, and the next command runs in another."""
         _port, session = await self.setUpAgent()
-        command = await session.start(["sleep", "600"])
+        command = await session.start(["sh", "-c", "echo $$; exec sleep 600"])
+        piece = await command.read()
+        assert piece is not None
+        # Nobody is left to end it.
+        self.addCleanup(self.killAll, [int(piece.data)])
         pid = self.host.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

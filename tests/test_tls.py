@@ -286,9 +286,11 @@ class BoundLoginTests(TLSCase):
         )
         ends = join(self.server(), client)
         pump(self.clock, *ends)
-        self.failureResultOf(attempt, LoginFailed)
+        error = self.failureResultOf(attempt, LoginFailed).value
+        self.assertNotIn("channel binding", str(error))
         self.assertEqual(self.served.built, [])
         self.assertEqual(len(self.events), 1)
+        self.assertNotIn("channel binding", self.lines()[0])
 
     def test_oldServer(self) -> None:
         """A server with TLS 1.2 alone, made by other means, takes no login: there is no binding."""
@@ -312,7 +314,8 @@ class BoundLoginTests(TLSCase):
         attempt, mine = self.begin()
         ends = join(self.server(context), mine)
         pump(self.clock, *ends)
-        self.failureResultOf(attempt, LoginFailed)
+        error = self.failureResultOf(attempt, LoginFailed).value
+        self.assertNotIn("channel binding", str(error))
         self.assertEqual(self.served.built, [])
 
     def test_pipelinedRecords(self) -> None:

@@ -84,17 +84,19 @@ class Composition:
         self.logins: list[AuthenticatingFactory] = []
         self.guard = DatagramGuard(limits, reactor.seconds)
 
-    def datagrams(self, settings: ListenerSettings) -> AnsweringProtocol:
-        """What a UDP listener serves."""
+    def served(self, settings: ListenerSettings) -> IProtocolFactory | AnsweringProtocol:
+        """What a listener serves.
+
+        :raises ConfigurationError: its certificate cannot be used.
+        """
+        return self._datagrams(settings) if settings.is_datagram else self._stream(settings)
+
+    def _datagrams(self, settings: ListenerSettings) -> AnsweringProtocol:
         service = settings.service
         reserved = {NTP_PORT} if service == "ntp" else ()
         return AnsweringProtocol(service, _ANSWERS[service](settings), self.guard, reserved)
 
-    def stream(self, settings: ListenerSettings) -> IProtocolFactory:
-        """What any other listener serves.
-
-        :raises ConfigurationError: its certificate cannot be used.
-        """
+    def _stream(self, settings: ListenerSettings) -> IProtocolFactory:
         factory = self._service(settings)
         if settings.authenticates:
             factory = self._behindLogin(settings, factory)
@@ -116,6 +118,13 @@ class Composition:
             login.reconfigure(limits)
         for each in self._opens:
             each.reconfigure(limits)
+
+    def abortAll(self) -> None:
+        """End every connection at once."""
+        for login in self.logins:
+            login.abortAll()
+        for each in self._opens:
+            each.abortAll()
 
     def _service(self, settings: ListenerSettings) -> IProtocolFactory:
         if settings.service == "agent":

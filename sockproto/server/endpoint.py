@@ -90,14 +90,19 @@ class Endpoint:
         return self.kind in ("udp", "udp6")
 
     @property
+    def interface(self) -> str:
+        """The address to listen on by TCP or UDP, as Twisted takes it; empty: all of IPv4."""
+        _, default = _ARGUMENTS[self.kind]
+        return self.arguments.get("interface", default) or ""
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it; ``False`` where the string does not tell."""
         if self.kind == "unix":
             return True
         if self.kind not in _ARGUMENTS:
             return False
-        _, default = _ARGUMENTS[self.kind]
-        return _is_loopback(self.arguments.get("interface", default) or "")
+        return _is_loopback(self.interface)
 
     def within(self, folder: str) -> str | None:
         """The same endpoint as a string, with a path that is relative to a folder made absolute.

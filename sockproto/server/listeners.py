@@ -10,9 +10,11 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
 from twisted.python import log
 
 from sockproto.auth.transport import describe
+from sockproto.datagrams import MAX_DATAGRAM
 from sockproto.errors import ConfigurationError
 from sockproto.logs import Logger, Whole
 from sockproto.server.endpoint import Endpoint
@@ -24,10 +26,10 @@ __all__ = ["Listener", "Listeners"]
 
 @frozen
 class Listener:
-    """Something to listen on, and what to serve there."""
+    """Something to listen on, and what to serve there: datagrams by a protocol, else a factory."""
 
     settings: ListenerSettings
-    factory: IProtocolFactory
+    served: IProtocolFactory | DatagramProtocol
 
 
 class Listeners:
@@ -100,12 +102,22 @@ class Listeners:
     def _listen(self, listener: Listener) -> Deferred[IListeningPort]:
         settings = listener.settings
         endpoint = Endpoint.parse(settings.endpoint)
-        if endpoint.kind != "unix":
-            listening: Deferred[IListeningPort] = serverFromString(
-                self._reactor, settings.endpoint
-            ).listen(listener.factory)
-            return listening
-        return maybeDeferred(self._listenOnFile, endpoint.arguments, listener.factory)
+        served = listener.served
+        if isinstance(served, DatagramProtocol):
+            return maybeDeferred(
+                self._reactor.listenUDP,
+                int(endpoint.arguments["port"]),
+                served,
+                endpoint.interface,
+                # Twisted's own default cuts what is longer than 8192 bytes.
+                MAX_DATAGRAM + 1,
+            )
+        if endpoint.kind == "unix":
+            return maybeDeferred(self._listenOnFile, endpoint.arguments, served)
+        listening: Deferred[IListeningPort] = serverFromString(
+            self._reactor, settings.endpoint
+        ).listen(served)
+        return listening
 
     def _listenOnFile(self, arguments: dict[str, str], factory: IProtocolFactory) -> IListeningPort:
         file = SocketFile(arguments["address"])

@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from attrs import frozen
 
+from sockproto.services.settings import ClockSettings, NTPSettings
+
 __all__ = ["SERVICES", "Service"]
 
 
@@ -38,6 +40,39 @@ SERVICES = MappingProxyType(
                 name="agent",
                 authenticates=True,
                 defaults=("tcp:7100:interface=127.0.0.1",),
+            ),
+            Service(
+                name="echo",
+                datagram=True,
+                defaults=("tcp:7007:interface=127.0.0.1", "udp:7007:interface=127.0.0.1"),
+            ),
+            Service(name="upper", datagram=True),
+            Service(name="framed-echo"),
+            Service(
+                name="strftime",
+                stream=False,
+                datagram=True,
+                defaults=("udp:7113:interface=127.0.0.1",),
+                settings=ClockSettings,
+            ),
+            Service(name="framed-time", settings=ClockSettings),
+            Service(
+                name="daytime",
+                datagram=True,
+                defaults=("tcp:7013:interface=127.0.0.1", "udp:7013:interface=127.0.0.1"),
+                settings=ClockSettings,
+            ),
+            Service(
+                name="time",
+                datagram=True,
+                defaults=("tcp:7037:interface=127.0.0.1", "udp:7037:interface=127.0.0.1"),
+            ),
+            Service(
+                name="ntp",
+                stream=False,
+                datagram=True,
+                defaults=("udp:7123:interface=127.0.0.1",),
+                settings=NTPSettings,
             ),
         )
     }

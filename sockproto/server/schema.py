@@ -104,6 +104,11 @@ class ListenerSettings:
         return "auto"
 
     @property
+    def is_datagram(self) -> bool:
+        """Whether it is over UDP."""
+        return Endpoint.parse(self.endpoint).is_datagram
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         return Endpoint.parse(self.endpoint).is_local

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import random
-import resource
 from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks, maybeDeferred
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from sockproto.admission import Admission
-from sockproto.auth.server import AuthenticatingFactory
-from sockproto.connections import ConnectionCap
 from sockproto.errors import ConfigurationError, KeyringError
 from sockproto.logs import Logger, Whole
-from sockproto.names import default_server_id
+from sockproto.server.composition import Composition
 from sockproto.server.keys import ServerKeys
 from sockproto.server.listeners import Listener, Listeners
-from sockproto.server.schema import Configuration, ListenerSettings
+from sockproto.server.schema import Configuration
 from sockproto.services.command.processes import ProcessHost
 from sockproto.services.command.service import CommandService
 from sockproto.session import AgentFactory
@@ -68,12 +62,11 @@ class Server(MultiService):
         self._host = ProcessHost(reactor)
         self.commands = CommandService(reactor, self._host, configuration.rules, limits)
         self.agent = AgentFactory(reactor, {"command": self.commands}, limits)
-        self._admission = Admission(limits, reactor.seconds, random.random)
-        self._cap = ConnectionCap(limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        self._logins: list[AuthenticatingFactory] = []
+        self._composition = Composition(reactor, configuration, keys, self.agent)
         self._started = configuration
         self._toOpen = [
-            Listener(settings, self._factoryOf(settings)) for settings in configuration.listeners
+            Listener(settings, self._composition.served(settings))
+            for settings in configuration.listeners
         ]
         self.listeners = Listeners(reactor, owner)
         self._opened = False
@@ -82,30 +75,6 @@ class Server(MultiService):
         self._reminders = LoopingCall(self._remind)
         for loop in (self._checks, self._reminders):
             loop.clock = reactor
-
-    def _factoryOf(self, settings: ListenerSettings) -> IProtocolFactory:
-        """What a listener serves: the service, behind the login, behind TLS."""
-        login = AuthenticatingFactory(
-            self._reactor,
-            self.agent,
-            self.keys,
-            settings.service,
-            self.configuration.server_id or default_server_id(),
-            self.configuration.limits,
-            self._admission,
-            self._cap,
-        )
-        self._logins.append(login)
-        protection = settings.protection
-        if protection is None:
-            return login
-        from sockproto.auth.tls import tlsFactory
-        from sockproto.tls import automatic_context, context_from_file
-
-        context = automatic_context() if protection == "auto" else context_from_file(protection)
-        factory = tlsFactory(self._reactor, context, login)
-        factory.noisy = False
-        return factory
 
     # Start
 
@@ -186,10 +155,7 @@ class Server(MultiService):
             limits = configuration.limits
             self.commands.reconfigure(rules, limits)
             self.agent.reconfigure(limits)
-            self._admission.reconfigure(limits)
-            self._cap.reconfigure(limits)
-            for login in self._logins:
-                login.reconfigure(limits)
+            self._composition.reconfigure(limits)
             self._log.info("reloaded the keyring and the configuration")
             self._warn()
             self._warnOfRestart()
@@ -221,7 +187,7 @@ class Server(MultiService):
 
     def _checkSessions(self) -> None:
         """Drop the sessions whose keys are not valid any longer."""
-        for login in self._logins:
+        for login in self._composition.logins:
             try:
                 login.dropInvalid()
             except Exception:
@@ -251,8 +217,7 @@ class Server(MultiService):
         grace = limits.kill_seconds + limits.close_seconds
         yield self._within(grace, self.commands.whenEmpty())
         yield self._within(limits.close_seconds, self.agent.whenEmpty())
-        for login in self._logins:
-            login.abortAll()
+        self._composition.abortAll()
         ended = yield self._within(grace, self._host.stop())
         if not ended:
             self._log.error("the process that runs commands did not end")

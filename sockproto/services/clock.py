@@ -130,7 +130,7 @@ class FramedTimeProtocol(FramedOpenProtocol):
         """Answer."""
         answer = self.factory.wall.answer(string)
         if answer is None:
-            self.factory.complain(self._address, "a frame that is no format")
+            self.factory.complain(self.address, "a frame that is no format")
             self.transport.loseConnection()
         else:
             self.sendString(answer)

@@ -59,10 +59,11 @@ class OpenProtocol(Protocol):
 
     factory: OpenFactory
     transport: Any
+    #: Where the peer is.
+    address: IAddress
 
     def makeConnection(self, transport: Any) -> None:
         """As for any protocol; the watch begins."""
-        self._address = transport.getPeer()
         self.idle = IdleEnd(
             self.factory.clock, self.factory.limits.idle_seconds, transport.abortConnection
         )
@@ -71,7 +72,7 @@ class OpenProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone; call this when overriding it."""
         self.idle.cancel()
-        self.factory.release(self._address)
+        self.factory.release(self)
 
 
 class OpenFactory(Factory):
@@ -96,6 +97,7 @@ class OpenFactory(Factory):
         self.limits = Limits() if limits is None else limits
         self._cap = cap
         self._throttle = LogThrottle(clock.seconds, lines=1)
+        self._connections: set[OpenProtocol] = set()
 
     def reconfigure(self, limits: Limits) -> None:
         """Have other limits hold for the connections to come."""
@@ -112,15 +114,23 @@ class OpenFactory(Factory):
         if refusal is None:
             protocol = self.protocol()
             protocol.factory = self
-            assert isinstance(protocol, Protocol)
+            assert isinstance(protocol, OpenProtocol)
+            protocol.address = addr
+            self._connections.add(protocol)
             return protocol
         self.complain(addr, refusal)
         return None
 
-    def release(self, addr: IAddress) -> None:
+    def release(self, protocol: OpenProtocol) -> None:
         """A connection is gone."""
+        self._connections.discard(protocol)
         if self._cap is not None:
-            self._cap.release(host_of(addr))
+            self._cap.release(host_of(protocol.address))
+
+    def abortAll(self) -> None:
+        """End every connection at once."""
+        for protocol in list(self._connections):
+            protocol.transport.abortConnection()
 
     def complain(self, addr: IAddress, reason: str) -> None:
         """Log what was wrong with a peer, once a minute for each."""

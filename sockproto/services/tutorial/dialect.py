@@ -82,7 +82,7 @@ class DialectProtocol(OpenProtocol):
     def broken(self, reason: str) -> None:
         """The client breaks the dialect: log that, and close."""
         if not self._isClosing:
-            self.factory.complain(self._address, reason)
+            self.factory.complain(self.address, reason)
             self.close()
 
     def close(self) -> None:
@@ -116,13 +116,9 @@ class DialectProtocol(OpenProtocol):
         data = self._held + data
         self._held = b""
         self._advancing = True
-        try:
-            while data and self._reader is not None and not self._full:
-                data = self._feed(self._reader, self._reader.feed, data)
-        except RemoteProtocolError as error:
-            self.broken(str(error))
-        finally:
-            self._advancing = False
+        while data and self._reader is not None and not self._full:
+            data = self._feed(self._reader, self._reader.feed, data)
+        self._advancing = False
         if self._isClosing:
             return
         self._held = data if self.holds is None else data[: self.holds]
@@ -136,13 +132,16 @@ class DialectProtocol(OpenProtocol):
 
         :return: the rest.
         """
-        rest = take(data)
-        if reader.done:
-            received, self._reader, self._received = self._received, None, None
-            assert received is not None
-            received(reader.value)
-        elif reader.patience is not None:
-            self._silence = self.factory.clock.callLater(reader.patience, self._silent)
+        try:
+            rest = take(data)
+            if reader.done:
+                received, self._reader, self._received = self._received, None, None
+                assert received is not None
+                received(reader.value)
+            elif reader.patience is not None:
+                self._silence = self.factory.clock.callLater(reader.patience, self._silent)
+        except RemoteProtocolError as error:
+            self.broken(str(error))
         return b"" if self._isClosing else rest
 
     def _silent(self) -> None:
@@ -152,10 +151,8 @@ class DialectProtocol(OpenProtocol):
         if reader is None or self._isClosing:
             return
         self._advancing = True
-        try:
-            rest = self._feed(reader, lambda _: reader.silent(), b"")
-        finally:
-            self._advancing = False
+        rest = self._feed(reader, lambda _: reader.silent(), b"")
+        self._advancing = False
         if not self._isClosing:
             self._advance(rest)
 
@@ -166,6 +163,8 @@ class DialectProtocol(OpenProtocol):
 
     def _adjust(self) -> None:
         """Read, or do not."""
+        if self._hasEnded:
+            return
         pause = self._full or bool(self._held)
         if pause != self._isPaused and not self._isClosing:
             self._isPaused = pause

@@ -10,7 +10,17 @@ from collections.abc import Callable
 
 from sockproto.errors import RemoteProtocolError
 
-__all__ = ["MAX_READ", "Exactly", "OneRead", "Piecewise", "Reader", "Word", "decimal", "int32", "pack_int32"]
+__all__ = [
+    "MAX_READ",
+    "Exactly",
+    "OneRead",
+    "Piecewise",
+    "Reader",
+    "Word",
+    "decimal",
+    "int32",
+    "pack_int32",
+]
 
 #: What a tutorial's server reads at once: ``recv(1024)``.
 MAX_READ = 1024
@@ -20,7 +30,19 @@ _INT32 = struct.Struct("<i")
 _METHODS = tuple(
     f"{method} ".encode()
     for method in (
-        "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PRI PROPFIND".split()
+        [
+            "GET",
+            "HEAD",
+            "POST",
+            "PUT",
+            "DELETE",
+            "CONNECT",
+            "OPTIONS",
+            "TRACE",
+            "PATCH",
+            "PRI",
+            "PROPFIND",
+        ]
     )
 )
 
