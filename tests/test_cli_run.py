@@ -238,6 +238,14 @@ class StreamTests(RunTestCase):
             self.assertEqual(process.wait(PATIENCE), 128 + signal.SIGPIPE)
             self.assertEqual(process.stderr.read(), b"")
 
+    def test_readerGoneAndTheCommandGoesOn(self) -> None:
+        """A command that does not die of its SIGPIPE ends as it likes."""
+        script = "trap '' PIPE; while echo y; do :; done 2>/dev/null; exit 7"
+        with self.start("--", "sh", "-c", script) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            self.assertEqual(process.wait(PATIENCE), 7)
+
     def test_readerOfErrorsGone(self) -> None:
         """The one stream goes on where nobody reads the other."""
         script = "read a; echo err >&2; echo out"

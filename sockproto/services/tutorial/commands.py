@@ -40,7 +40,7 @@ class CommandProtocol(DialectProtocol):
         factory = self.factory
         self._channel = CollectingChannel(
             factory.clock,
-            principal_of(factory.service, self._address),
+            principal_of(factory.service, self.address),
             factory.settings.output,
             self._ended,
         )
@@ -94,8 +94,8 @@ class CommandFactory(DialectFactory):
 class CommandInt32Protocol(CommandProtocol):
     """::
 
-        client: a command line
-        server: int32 length, then so many bytes: stderr if there was any, else stdout
+    client: a command line
+    server: int32 length, then so many bytes: stderr if there was any, else stdout
     """
 
     def answer(self, output: bytes) -> None:
@@ -156,10 +156,10 @@ class CommandLengthFactory(CommandFactory):
 class CommandReadyProtocol(CommandProtocol):
     """::
 
-        client: a command line
-        server: the length in decimal digits
-        client: recv_ready
-        server: so many bytes: stderr if there was any, else stdout
+    client: a command line
+    server: the length in decimal digits
+    client: recv_ready
+    server: so many bytes: stderr if there was any, else stdout
     """
 
     def answer(self, output: bytes) -> None:

@@ -105,6 +105,11 @@ class DialectProtocol(OpenProtocol):
         return self._reader is None
 
     @property
+    def isClosing(self) -> bool:
+        """Whether the connection is gone, or about to be."""
+        return self._isClosing
+
+    @property
     def isFull(self) -> bool:
         """Whether the client has to read before more is written."""
         return self._full

@@ -51,7 +51,7 @@ class UpperHmacProtocol(UpperInt32Protocol):
     def _answerReceived(self, challenge: bytes, answer: bytes) -> None:
         self._stopDeadline()
         if self.factory.proves(challenge, answer):
-            super().begin()
+            self.expectHeader()
         else:
             self.broken("does not know the secret")
 

@@ -36,6 +36,10 @@ class Int32Protocol(DialectProtocol):
 
     def begin(self) -> None:
         """Expect a header."""
+        self.expectHeader()
+
+    def expectHeader(self) -> None:
+        """Expect a message, from its header on."""
         self.expect(Exactly(4), self._headerReceived)
 
     def _headerReceived(self, header: bytes) -> None:
@@ -47,7 +51,7 @@ class Int32Protocol(DialectProtocol):
 
     def _textReceived(self, message: bytes) -> None:
         self.messageReceived(message)
-        self.begin()
+        self.expectHeader()
 
     def messageReceived(self, message: bytes) -> None:
         """A whole message."""
@@ -63,8 +67,8 @@ class Int32Protocol(DialectProtocol):
 class UpperInt32Protocol(Int32Protocol):
     """::
 
-        client: int32 length and message
-        server: the message in upper case, without a header
+    client: int32 length and message
+    server: the message in upper case, without a header
     """
 
     def messageReceived(self, message: bytes) -> None:
@@ -123,7 +127,7 @@ class MessageInt32Protocol(Int32Protocol):
 
     def messageReceived(self, message: bytes) -> None:
         """Log it."""
-        self.factory.logMessage(self._address, message)
+        self.factory.logMessage(self.address, message)
 
 
 class MessageInt32Factory(MessageFactory):
@@ -158,7 +162,7 @@ class MessageReadyProtocol(DialectProtocol):
             self._messageReceived(b"")
 
     def _messageReceived(self, message: bytes) -> None:
-        self.factory.logMessage(self._address, message)
+        self.factory.logMessage(self.address, message)
         self.begin()
 
 

@@ -145,8 +145,9 @@ class CollectingChannel:
     def write(self, stream: int, data: bytes) -> None:
         """Some output."""
         collected = self._collected[Stream(stream)]
-        collected += data[: self._most - len(collected)]
-        if len(collected) == self._most and not self._isOver:
+        room = self._most - len(collected)
+        collected += data[:room]
+        if len(data) > room and not self._isOver:
             self._isOver = True
             # Not while the pipe is at it.
             self._clock.callLater(0, self._tooMuch)
