@@ -232,8 +232,8 @@ class LoginTests(SynchronousTestCase):
 
     def test_otherService(self) -> None:
         """A client sends nothing to another service than it wants, nor to another server."""
-        changes: dict[str, Any]
-        for changes in ({"service": "echo"}, {"server_id": "srv2"}):
+        others: tuple[dict[str, Any], ...] = ({"service": "echo"}, {"server_id": "srv2"})
+        for changes in others:
             client = new_client()
             error = self.assertRaises(
                 RemoteProtocolError, client.receive_hello, new_server(**changes).hello, b""

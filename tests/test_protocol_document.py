@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -265,7 +264,6 @@ class TableTests(SynchronousTestCase):
         )
         result = CommandResult(0, "KILL", True, True, "lost").encode()
         self.assertEqual({row[0].strip("`") for row in table(PAGE, "field of CLOSE")}, set(result))
-        json.dumps([settings, request, result])
 
 
 # What is given a code, as a word of its own, in the server's code.

@@ -210,13 +210,13 @@ class ReloadTests(ServerTestCase):
         assert isinstance(self.read, Configuration)
         self.read = attrs.evolve(self.read, limits=limits, commands=(rule,))
         self.assertTrue(self.running.reload())
-        (login,) = self.running._logins
+        (login,) = self.running._composition.logins
         self.assertIs(login.limits, limits)
         self.assertEqual(self.running.agent.settings.max_frame, 70_000)
-        self.assertEqual(self.running._cap._most, 3)
+        self.assertEqual(self.running._composition._cap._most, 3)
         for _ in range(7):
-            self.assertIsNotNone(self.running._admission.admit(None))
-        self.assertIsNone(self.running._admission.admit(None))
+            self.assertIsNotNone(self.running._composition._admission.admit(None))
+        self.assertIsNone(self.running._composition._admission.admit(None))
         self.assertTrue(self.running.commands._rules.decide("ops", (), ["one"]).allowed)
 
     def test_restart(self) -> None:
@@ -292,7 +292,7 @@ class ReloadTests(ServerTestCase):
         """Sessions of revoked keys are dropped at a reload, and within a minute without one."""
         add_keys(self.keys.path, [new_key("ops")])
         dropped: list[str] = []
-        (login,) = self.running._logins
+        (login,) = self.running._composition.logins
         for key_id in ("owner", "ops"):
             connection = Connection(key_id, self.keys)
             connection.dropped = dropped
@@ -307,7 +307,7 @@ class ReloadTests(ServerTestCase):
 
     def test_checksGoOn(self) -> None:
         """A check that fails is logged, and is not the last."""
-        (login,) = self.running._logins
+        (login,) = self.running._composition.logins
 
         def fail() -> None:
             raise ZeroDivisionError

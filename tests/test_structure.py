@@ -13,11 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "names", "logs"),
+    ("errors", "names", "logs", "throttle"),
     ("limits", "interfaces", "private_file"),
     ("wire",),
-    ("key", "result", "target", "tls", "admission", "output", "outbox"),
-    ("keyring", "connections"),
+    ("key", "result", "target", "tls", "admission", "output_credit", "outbox"),
+    ("keyring", "connections", "datagrams"),
     ("keyring_file", "keyring_edit"),
     ("credentials",),
     ("framing",),

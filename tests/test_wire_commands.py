@@ -116,12 +116,14 @@ class RequestTests(SynchronousTestCase):
 
     def test_stdin(self) -> None:
         """Whether there is input is true or false."""
-        for stdin in (None, 1, 0, "yes", [], {}):
+        odd: tuple[Any, ...] = (None, 1, 0, "yes", [], {})
+        for stdin in odd:
             self.refused("stdin", stdin=stdin)
 
     def test_timeout(self) -> None:
         """A time-out is a number above 0 that time can be measured by."""
-        for timeout in (0, -1, -0.5, True, "5", [], {}, TEN_YEARS + 1, 10**400, math.inf):
+        odd: tuple[Any, ...] = (0, -1, -0.5, True, "5", [], {}, TEN_YEARS + 1, 10**400, math.inf)
+        for timeout in odd:
             self.refused("timeout", timeout=timeout)
         for fit in (None, 1, 0.001, TEN_YEARS):
             self.assertEqual(CommandRequest.decode({"argv": ["a"], "timeout": fit}).timeout, fit)
@@ -130,7 +132,8 @@ class RequestTests(SynchronousTestCase):
 
     def test_cwd(self) -> None:
         """The folder is a byte string without NUL."""
-        for cwd in (1, True, [], {}, "a\0", "\udcff"):
+        odd: tuple[Any, ...] = (1, True, [], {}, "a\0", "\udcff")
+        for cwd in odd:
             self.refused("cwd", cwd=cwd)
 
     def test_env(self) -> None:
@@ -215,15 +218,25 @@ class ResultTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """An end without a status, a signal or an error, or with what is none, is no result."""
+        statuses: tuple[Any, ...] = (True, -1, 256, 10**400, 0.0, "0", [], {})
+        signals: tuple[Any, ...] = (
+            9,
+            True,
+            "",
+            "kill",
+            "A B",
+            "KILL\n",
+            "\x1b[2J",
+            "X" * 17,
+            [],
+            {},
+        )
         odd: tuple[dict[str, Any], ...] = (
             {},
             {"timed_out": True},
             {"exit_status": None},
-            *({"exit_status": value} for value in (True, -1, 256, 10**400, 0.0, "0", [], {})),
-            *(
-                {"signal": value}
-                for value in (9, True, "", "kill", "A B", "KILL\n", "\x1b[2J", "X" * 17, [], {})
-            ),
+            *({"exit_status": value} for value in statuses),
+            *({"signal": value} for value in signals),
             *({"error": value} for value in ("lost", 1, True, [], ["lost"])),
             {"exit_status": 0, "signal": []},
             {"exit_status": 0, "error": "lost"},
@@ -234,7 +247,8 @@ class ResultTests(SynchronousTestCase):
 
     def test_flags(self) -> None:
         """Only ``true`` is true."""
-        for odd in (1, "true", [1], {}, None, False):
+        values: tuple[Any, ...] = (1, "true", [1], {}, None, False)
+        for odd in values:
             result = CommandResult.decode({"exit_status": 0, "timed_out": odd, "truncated": odd})
             self.assertEqual(result, CommandResult(0))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
+    IAddress,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
@@ -44,8 +47,20 @@ class ClientTLS:
         return SSL.Connection(self._context, None)
 
 
+class _Factory(TLSMemoryBIOFactory):
+    """As Twisted's, but the factory inside may refuse a connection."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A protocol, or ``None`` where there is none inside."""
+        assert addr is not None
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else self.protocol(self, inner)
+
+
 def tlsFactory(
     clock: IReactorTime, context: SSL.Context, factory: IProtocolFactory
 ) -> TLSMemoryBIOFactory:
     """A server's factory under TLS."""
-    return TLSMemoryBIOFactory(ServerTLS(context), False, factory, clock)
+    return _Factory(ServerTLS(context), False, factory, clock)

@@ -8,9 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -87,6 +85,8 @@ class Program(Group):
         """Find the subcommand, or name the nearest."""
         name = args[0]
         if name not in self._table and not name.startswith("-"):
+            from difflib import get_close_matches
+
             near = get_close_matches(name, self._table, n=1)
             hint = (
                 f": did you mean {near[0]!r}?" if near else f": there are {', '.join(self._table)}"
@@ -123,6 +123,8 @@ class Program(Group):
             status = _INTERRUPTED
         except Exception as error:
             # A bug: its traceback, and a status that no remote command's is taken for.
+            import traceback
+
             traceback.print_exc()
             status = _say("internal", f"{type(error).__name__}: {error}", NO_STATUS)
         sys.exit(_flushed(status if isinstance(status, int) else 0))

@@ -21,7 +21,11 @@ from sockproto.server.endpoint import Endpoint
 from sockproto.server.schema import ListenerSettings
 from sockproto.server.socket_file import DEFAULT_MODE, SocketFile, SocketFilePort
 
-__all__ = ["Listener", "Listeners"]
+__all__ = ["DEFAULT_BACKLOG", "Listener", "Listeners"]
+
+#: Connections that may wait to be accepted.  With Twisted's 50 a burst of clients loses its first
+#: packets, and each that does waits a second; the kernel cuts this to its net.core.somaxconn.
+DEFAULT_BACKLOG = 1024
 
 
 @frozen
@@ -114,9 +118,12 @@ class Listeners:
             )
         if endpoint.kind == "unix":
             return maybeDeferred(self._listenOnFile, endpoint.arguments, served)
-        listening: Deferred[IListeningPort] = serverFromString(
-            self._reactor, settings.endpoint
-        ).listen(served)
+        description = settings.endpoint
+        if endpoint.kind in ("tcp", "tcp6") and "backlog" not in endpoint.arguments:
+            description += f":backlog={DEFAULT_BACKLOG}"
+        listening: Deferred[IListeningPort] = serverFromString(self._reactor, description).listen(
+            served
+        )
         return listening
 
     def _listenOnFile(self, arguments: dict[str, str], factory: IProtocolFactory) -> IListeningPort:
@@ -125,7 +132,7 @@ class Listeners:
             file,
             factory,
             int(arguments["mode"], 8) if "mode" in arguments else DEFAULT_MODE,
-            int(arguments.get("backlog", 50)),
+            int(arguments.get("backlog", DEFAULT_BACKLOG)),
             self._owner,
             self._reactor,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from sockproto.connections import ConnectionCap
@@ -76,7 +74,7 @@ class CommandFactory(DialectFactory):
     :param cap: how many connections there may be.
     """
 
-    protocol: Callable[[], CommandProtocol]
+    protocol = CommandProtocol
 
     def __init__(
         self,

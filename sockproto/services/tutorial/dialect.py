@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -248,4 +249,4 @@ class DialectProtocol(OpenProtocol):
 class DialectFactory(OpenFactory):
     """Builds the connections of a tutorial dialect."""
 
-    protocol = DialectProtocol
+    protocol: Any = DialectProtocol

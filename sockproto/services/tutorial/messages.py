@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from sockproto.auth.transport import describe, host_of
@@ -133,7 +135,7 @@ class MessageInt32Protocol(Int32Protocol):
 class MessageInt32Factory(MessageFactory):
     """``tutorial-message-int32``."""
 
-    protocol = MessageInt32Protocol
+    protocol: Any = MessageInt32Protocol
     service = "tutorial-message-int32"
 
 
@@ -169,5 +171,5 @@ class MessageReadyProtocol(DialectProtocol):
 class MessageReadyFactory(MessageFactory):
     """``tutorial-message-ready``."""
 
-    protocol = MessageReadyProtocol
+    protocol: Any = MessageReadyProtocol
     service = "tutorial-message-ready"

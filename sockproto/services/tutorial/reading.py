@@ -1,6 +1,6 @@
-"""How the tutorial dialects read: machines without I/O, each of which takes one thing from a stream.
+"""How the tutorial dialects read: machines without I/O that take one thing each from a stream.
 
-Each takes what is its own of the bytes that came, and gives back the rest.
+A machine takes what is its own of the bytes that came, and gives back the rest.
 """
 
 from __future__ import annotations
