@@ -58,6 +58,23 @@ class Target:
         host, port = _split(where, where)
         return cls(host, DEFAULT_PORT if port is None else port, tls=True)
 
+    @classmethod
+    def of_service(cls, text: str, port: int) -> Target:
+        """Read where a service is that has no login: ``HOST[:PORT]``, or ``unix:PATH``.
+
+        :param port: the service's own, where none is named.
+        :raises ConfigurationError: it is neither.
+        """
+        if text.startswith("unix:"):
+            return cls.parse(text)
+        for scheme in ("tcp:", "udp:"):
+            if text.startswith(scheme):
+                raise ConfigurationError(
+                    f"{text}: expected HOST[:PORT] or unix:PATH; --tcp and --udp say how"
+                )
+        host, named = _split(text, text)
+        return cls(host, port if named is None else named)
+
     def __str__(self) -> str:
         """As people read it."""
         if self.path:

@@ -28,6 +28,7 @@ from sockproto.wire.frames import FrameDecoder, encode_frame
 from sockproto.wire.handshake import Binding, Login
 from sockproto.wire.messages import (
     FrameType,
+    decode_json,
     pack,
     pack_credit,
     pack_goaway,
@@ -468,6 +469,17 @@ class ScriptedTests(SynchronousTestCase):
                 sent.append(frame)
         got = b"".join(frame[6:] for frame in sent if frame[0] == FrameType.DATA)
         self.assertTrue(got == content)
+
+    def test_promisesNoAnswers(self) -> None:
+        """The session does not say that it answers pings: a program may be busy with other things,
+        such as writing to a reader who has stopped, for any time, and keeps its connection."""
+        self.session()
+        frames = FrameDecoder(1 << 20)
+        frames.feed(self.theirs.recv(1 << 16))
+        settings = frames.next_frame()
+        assert settings is not None
+        self.assertEqual(settings[0], FrameType.SETTINGS)
+        self.assertEqual(decode_json(settings[5:])["features"], [])
 
     def test_pings(self) -> None:
         """A PING is answered while the session is pumped, with the same bytes."""

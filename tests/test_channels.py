@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -195,11 +196,8 @@ class CancelTests(SynchronousTestCase):
                 ]
                 where = f"{name}: sent at {sent}, arrives at {arrives}"
                 self.assertEqual(len(ends), 1, where)
-                self.assertEqual(
-                    [each for each in heard[quiet_from:] if each],
-                    ends[quiet_from and -1 :] if ends[-1] in heard[quiet_from:] else [],
-                    where,
-                )
+                news = [event for event in heard[quiet_from:] if event not in (None, *ends)]
+                self.assertEqual(news, [], where)
                 self.assertEqual((client.channels, server.channels), ({}, {}), where)
 
     def test_onlyItsEnd(self) -> None:
@@ -603,12 +601,24 @@ class Conversation(RuleBasedStateMachine):
             case events.PingReceived(payload):
                 self.connection.say(side, side.send_pong(payload))
             case events.GoingAway(last):
-                for channel in self.ids:
-                    if channel > last:
-                        self.ends[channel] += 1
+                self.ends.update(
+                    channel for channel in self.ids if channel > last and not self.ends[channel]
+                )
 
     def _hear(self, side: Channels) -> None:
         self._heard(side, self.connection.hear(side))
+
+    @initialize(accepted=st.lists(st.booleans(), min_size=1, max_size=3), settled=st.booleans())
+    def begin(self, accepted: list[bool], settled: bool) -> None:
+        """There are some channels to begin with."""
+        self._drain()
+        for accept in accepted:
+            self.open(200, 100)
+            if accept:
+                self._drain()
+                self.connection.say(self.server, self.server.accept(self.ids[-1], {}))
+        if settled:
+            self._drain()
 
     # What the client does
 
@@ -652,7 +662,7 @@ class Conversation(RuleBasedStateMachine):
             assert step is None or step in STEPS[state]
             self.connection.say(self.server, frame)
 
-    @precondition(lambda self: len(self.ids) > 2)
+    @precondition(lambda self: len(self.ids) > 2 and not self.leaving)
     @rule()
     def leave(self) -> None:
         self.leaving = True
@@ -765,20 +775,20 @@ class Conversation(RuleBasedStateMachine):
             for channel in side.channels.values():
                 for flow in (*channel.incoming.values(), *channel.outgoing.values()):
                     assert 0 <= flow.credit <= MAX_CREDIT
-        for channel in self.client.channels.keys() & self.server.channels.keys():
+        for number in self.client.channels.keys() & self.server.channels.keys():
             for stream, sender in STREAMS.items():
                 one: Channels = self.client if sender == "client" else self.server
                 other = self.server if sender == "client" else self.client
                 there, back = self.connection.to_server, self.connection.to_client
                 if sender == "server":
                     there, back = back, there
-                data, _ = self._under_way(there, channel, stream)
-                _, credit = self._under_way(back, channel, stream)
+                data, _ = self._under_way(there, number, stream)
+                _, credit = self._under_way(back, number, stream)
                 assert (
-                    other.channels[channel].incoming[stream].credit
-                    == one.channels[channel].outgoing[stream].credit + data + credit
+                    other.channels[number].incoming[stream].credit
+                    == one.channels[number].outgoing[stream].credit + data + credit
                 )
-                assert one.sendable(channel, stream) <= other.receivable(channel, stream)
+                assert one.sendable(number, stream) <= other.receivable(number, stream)
 
     def teardown(self) -> None:
         """Once all has arrived both sides agree on everything, and it can all be brought to an
@@ -814,7 +824,7 @@ class ConversationTests(SynchronousTestCase):
         run_state_machine_as_test(
             Conversation,
             settings=settings(
-                max_examples=150,
+                max_examples=200,
                 stateful_step_count=50,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],
@@ -935,13 +945,11 @@ odd_values = st.recursive(
     ),
     max_leaves=5,
 )
-odd_objects = st.dictionaries(
-    st.sampled_from(
-        ["service", "argv", "stdin", "timeout", "cwd", "env", "credit", "code", "message", "exit_status", "signal", "error", "max_frame", "features", "timed_out"]
-    ),
-    odd_values,
-    max_size=5,
-).map(encode_json)
+odd_names = [
+    *("service", "argv", "stdin", "timeout", "cwd", "env", "credit", "max_frame", "features"),
+    *("code", "message", "exit_status", "signal", "error", "timed_out"),
+]
+odd_objects = st.dictionaries(st.sampled_from(odd_names), odd_values, max_size=5).map(encode_json)
 bodies = (
     st.binary(max_size=12)
     | odd_objects

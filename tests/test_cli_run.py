@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ class RunTestCase(ServedTestCase, SynchronousTestCase):
             options["stdin"] = subprocess.PIPE
         return finish(self.start(*argv, **options), given)
 
+    def run_all(self, commands: Iterable[tuple[str, ...]]) -> list[Outcome]:
+        """Run several clients at the same time."""
+        return [finish(each) for each in [self.start(*argv) for argv in commands]]
+
     def assertOneLine(self, outcome: Outcome, code: str, status: int = 255) -> str:
         """There is no status, and one line on stderr says why; return the rest of the line."""
         returncode, _, errors = outcome
@@ -79,7 +84,7 @@ class StatusTests(RunTestCase):
     def test_refusals(self) -> None:
         """Each reason for which a command is not started has its code, 255, and one line."""
         guest = ("--identity", "guest")
-        for code, argv in (
+        cases = (
             ("not-found", ("--", "no-such-program")),
             ("not-executable", ("--", "/etc/passwd")),
             ("bad-cwd", ("--cwd", "/no/such", "--", "true")),
@@ -87,8 +92,10 @@ class StatusTests(RunTestCase):
             ("refused", (*guest, "--cwd", "/", "--", "some")),
             ("unknown", (*guest, "--", "other")),
             ("invalid", ("--", "")),
-        ):
-            self.assertOneLine(self.run_(*argv), code)
+        )
+        outcomes = self.run_all(argv for _, argv in cases)
+        for (code, _), outcome in zip(cases, outcomes, strict=True):
+            self.assertOneLine(outcome, code)
 
     def test_hint(self) -> None:
         """A command given as one word is answered with how to write it."""
@@ -114,7 +121,8 @@ class StatusTests(RunTestCase):
             ("--env", "novalue", "--", "true"),
             ("--no-such", "--", "true"),
         ):
-            self.assertOneLine(self.run_(*argv), "usage")
+            result = CliRunner().invoke(program, ["run", *argv])
+            self.assertOneLine((result.exit_code, b"", result.output.encode()), "usage")
 
     def test_nobodyThere(self) -> None:
         """No server, or another key than it has: 255 and a line."""
@@ -135,13 +143,14 @@ class StatusTests(RunTestCase):
 
     def test_nagios(self) -> None:
         """For Nagios what goes wrong is a line on stdout, and 3; a status is a status."""
-        for code, argv in (
+        cases = (
             ("not-found", ("--", "no-such-program")),
             ("connect", ("--connect", "unix:/no/such", "--", "true")),
             ("login", ("--keyring", "/no/such", "--", "true")),
             ("timeout", ("--timeout", "0.05", "--", "sleep", "1000")),
-        ):
-            status, output, errors = self.run_("--nagios", *argv)
+        )
+        outcomes = self.run_all(("--nagios", *argv) for _, argv in cases)
+        for (code, _), (status, output, errors) in zip(cases, outcomes, strict=True):
             self.assertEqual((status, errors, output.count(b"\n")), (3, b"", 1), output)
             self.assertTrue(output.startswith(f"UNKNOWN - {code}: ".encode()), output)
         plugin = ("sh", "-c", "echo CRITICAL - disk; exit 2")

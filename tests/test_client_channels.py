@@ -13,8 +13,8 @@ from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.messages import FrameType, decode_json, encode_json
 from sockproto.wire.settings import MAX_CREDIT, MIN_FRAME, Settings
 
-# What each type of frame is to a client in each state of the channel it names: E an error, - nothing,
-# else an event by a letter.
+# What each type of frame is to a client in each state of the channel it names: E an error,
+# - nothing, else an event by a letter.
 STATES = ("never", "OPENING", "OPEN", "WITHDRAWN", "CANCELLED", "over")
 TABLE = {
     FrameType.SETTINGS: "EEEEEE",

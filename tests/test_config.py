@@ -587,9 +587,23 @@ class LoadTests(FileTestCase):
     """--config and --listen."""
 
     def test_default(self) -> None:
-        """Without either: the agent on loopback, where owner may run anything."""
+        """Without either: the usual services on loopback, and owner may run anything."""
         loaded = load_configuration(None)
-        self.assertEqual([str(x) for x in loaded.listeners], ["agent=tcp:7100:interface=127.0.0.1"])
+        self.assertEqual(
+            [str(each).removesuffix(":interface=127.0.0.1") for each in loaded.listeners],
+            [
+                "agent=tcp:7100",
+                "echo=tcp:7007",
+                "echo=udp:7007",
+                "strftime=udp:7113",
+                "daytime=tcp:7013",
+                "daytime=udp:7013",
+                "time=tcp:7037",
+                "time=udp:7037",
+                "ntp=udp:7123",
+            ],
+        )
+        self.assertTrue(all(each.is_local for each in loaded.listeners))
         self.assertTrue(loaded.owner_unrestricted)
         self.assertTrue(loaded.rules.decide("owner", (), ["true"]).allowed)
 

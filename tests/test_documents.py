@@ -17,6 +17,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
 
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from sockproto import blocking
@@ -27,6 +28,7 @@ from sockproto.keyring import Keyring
 from sockproto.keyring_edit import add_keys
 from sockproto.limits import Limits
 from sockproto.server.config import read_configuration
+from sockproto.server.registry import SERVICES
 from sockproto.server.schema import Configuration, ListenerSettings, LogSettings
 from sockproto.server.structure import keys_of
 from sockproto.services.command.parameters import Parameter
@@ -290,7 +292,7 @@ class CommandTests(MachineCase):
 
     def test_unit(self) -> None:
         """The systemd unit starts the server with options that it has."""
-        from twisted.scripts.twistd import ServerOptions
+        from twisted.scripts._twistd_unix import ServerOptions
 
         (block,) = blocks("docs/running.rst", "ini")
         unit = configparser.ConfigParser(interpolation=None)
@@ -390,6 +392,20 @@ class ConfigurationTests(SynchronousTestCase):
                 pattern = rf"^ +(# )?{key} = |\[+(command\.)?{key}\b|``{key}``"
                 self.assertTrue(re.search(pattern, text, re.MULTILINE), f"{where}: {key}")
 
+    def test_services(self) -> None:
+        """The services, what they are served over and where by default are those of the program."""
+        services = [one for one in SERVICES.values() if not one.name.startswith("tutorial-")]
+        rows = table("docs/running.rst", "service  ")
+        self.assertEqual([row[0].strip("`") for row in rows], [one.name for one in services])
+        for (_, over, _, defaults), service in zip(rows, services, strict=True):
+            kinds = [("stream", service.stream), ("udp", service.datagram)]
+            self.assertEqual(over.split(", "), [kind for kind, served in kinds if served])
+            shown = [f"{each.strip('`')}:interface=127.0.0.1" for each in defaults.split()]
+            self.assertEqual(shown, list(service.defaults))
+            if service.settings is not None:
+                for key in keys_of(service.settings):
+                    self.assertIn(f"``{key}`` (", prose("docs/running.rst"))
+
     def test_requiredKeys(self) -> None:
         """What is said to be required is what cannot be left out."""
         text = (ROOT / "docs" / "running.rst").read_text()
@@ -402,6 +418,141 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertLessEqual(
             {row[0].strip("`") for row in table("docs/protocol.rst", "code")}, said
         )
+
+
+#: What docs/security.rst says is protected, and the tests that show it.
+CLAIMS: dict[str, tuple[str, ...]] = {
+    "A client proves that it holds": (
+        "test_auth_server.LoginTests.test_login",
+        "test_auth_server.RefusalTests.test_truncated",
+        "test_auth_client.LoginTests.test_bothWays",
+        "test_auth_client.RefusalTests.test_wrongTag",
+        "test_auth_client.RefusalTests.test_mutatedOk",
+    ),
+    "The secret itself is not sent": ("test_protocol_document.LoginTests.test_secretIsNotSent",),
+    "Both proofs cover the whole conversation": (
+        "test_handshake.MutationTests.test_hello",
+        "test_handshake.MutationTests.test_auth",
+        "test_handshake.MutationTests.test_ok",
+        "test_handshake.ReflectionTests.test_ownMessages",
+        "test_handshake.LoginTests.test_otherService",
+        "test_handshake.HostileWireTests.test_noAcceptanceWithoutAPeer",
+    ),
+    "A refused login looks the same": (
+        "test_auth_server.RefusalTests.test_allTheSame",
+        "test_handshake.OracleTests.test_sameWork",
+    ),
+    "No number of failures locks a key": (
+        "test_admission.PenaltyTests.test_others",
+        "test_admission.KnownTests.test_floodOfStrangers",
+    ),
+    "There is no certificate to manage": (
+        "test_tls.ContextTests.test_automatic",
+        "test_tls.ContextTests.test_bindings",
+        "test_tls.BoundLoginTests.test_login",
+    ),
+    "A machine in the middle has two sessions": ("test_tls.BoundLoginTests.test_inTheMiddle",),
+    "Nor can it take the client to a listener without TLS": (
+        "test_tls.BoundLoginTests.test_toPlaintext",
+        "test_tls.BoundLoginTests.test_toPlaintextWithForgedHello",
+    ),
+    "A listener that logs in, and that other machines can reach": (
+        "test_config.ListenerTests.test_open",
+        "test_config.ListenerTests.test_isLocalEndpoint",
+    ),
+    "Without a configuration file the agent listens": (
+        "test_config.LoadTests.test_default",
+        "test_config.LoadTests.test_openWithoutFile",
+        "test_rules.DecideTests.test_owner",
+    ),
+    "With a configuration file nothing is allowed": (
+        "test_config.ReadingTests.test_empty",
+        "test_config.LoadTests.test_both",
+        "test_rules.DecideTests.test_nothing",
+        "test_rules.DecideTests.test_onlyWhatARuleAllows",
+    ),
+    "No shell sees a client's words": (
+        "test_processes.OutcomeTests.test_bytes",
+        "test_rules.BindTests.test_hostileWhereAllowed",
+        "test_rules.BindTests.test_anyBytes",
+    ),
+    "A configuration that others could have written": ("test_config.LoadTests.test_writable",),
+    "When a command's time is up": (
+        "test_session_real.RealCommandsTests.test_timeoutEndsTree",
+        "test_session_real.RealCommandsTests.test_cancelEndsTree",
+        "test_session_real.RealCommandsTests.test_disconnectEndsTree",
+        "test_command_service.CommandServiceTests.test_disconnect",
+        "test_running.RunningCommandTests.test_overTheLimit",
+        "test_processes.EndTests.test_escapes",
+        "test_processes.LifeTests.test_serverDies",
+        "test_twistd.EndTests.test_late",
+        "test_twistd.EndTests.test_killed",
+    ),
+    "What a command leaves behind": (
+        "test_processes.EndTests.test_leftBehind",
+        "test_session_real.RealCommandsTests.test_background",
+    ),
+    "A frame that is too long": ("test_frames.LimitTests.test_refusedAtTheHeader",),
+    "A peer that does not read": (
+        "test_session_real.MemoryTests.test_stalledReaders",
+        "test_session_real.RealCommandsTests.test_manyAtOnce",
+        "test_session.SessionTests.test_inputNotRead",
+        "test_session.SessionTests.test_flood",
+    ),
+    "Of connections that have not logged in": (
+        "test_admission.StrangerTests.test_perSource",
+        "test_admission.StrangerTests.test_earlyDrop",
+    ),
+    "After three failures a source waits": ("test_admission.PenaltyTests.test_growth",),
+    "Sources that logged in within the hour": (
+        "test_admission.KnownTests.test_sixteenfold",
+        "test_admission.KnownTests.test_noPenalty",
+        "test_admission.KnownTests.test_anHour",
+        "test_admission.KnownTests.test_trusted",
+        "test_admission.LocalTests.test_shared",
+    ),
+    "A flood of bad logins": ("test_auth_server.LogTests.test_throttled",),
+    "A keyring is refused unless": (
+        "test_keyring.FileCheckTests.test_mode",
+        "test_keyring.FileCheckTests.test_link",
+        "test_keyring.FileCheckTests.test_owner",
+        "test_keyring.FileCheckTests.test_rootsOwn",
+        "test_keyring.FileCheckTests.test_secretFileChecks",
+    ),
+    "Neither messages nor the log": (
+        "test_auth_server.LogTests.test_noSecrets",
+        "test_auth_client.SecretTests.test_noSecrets",
+        "test_handshake.MisuseTests.test_nothingSecretShown",
+        "test_keyring.KeyTests.test_repr",
+        "test_config.WrongTests.test_noSecrets",
+    ),
+    "Connections of a key that was revoked": (
+        "test_auth_server.DropTests.test_reasons",
+        "test_auth_server.DropTests.test_expiry",
+        "test_server_service.ReloadTests.test_sessions",
+        "test_twistd.EndTests.test_hangup",
+    ),
+    "The secret that is derived for one host": (
+        "test_keyring.DerivationTests.test_distinct",
+        "test_keyring.DerivationTests.test_boundary",
+    ),
+}
+
+
+class ClaimTests(SynchronousTestCase):
+    """docs/security.rst."""
+
+    def test_everyClaim(self) -> None:
+        """What it says is protected is a claim with tests, and these exist."""
+        text = (ROOT / "docs" / "security.rst").read_text()
+        protected = text[text.index("What is protected") : text.index("What is not protected")]
+        said = [" ".join(item.split()) for item in re.split(r"\n- ", protected)[1:]]
+        self.assertEqual(len(said), len(CLAIMS))
+        for item, claim in zip(said, CLAIMS, strict=True):
+            self.assertTrue(item.startswith(claim), item)
+        for tests in CLAIMS.values():
+            for test in tests:
+                self.assertTrue(callable(namedAny(f"tests.{test}")), test)
 
 
 class MinimalClientTests(ServedTestCase, SynchronousTestCase):

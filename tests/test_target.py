@@ -34,6 +34,27 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(Target.parse(where), target)
             self.assertEqual(str(target), shown)
 
+    def test_service(self) -> None:
+        """A service without a login is at a host, at its own port unless another is named, or at a
+        Unix socket; how it is spoken to is said elsewhere."""
+        for text, target in (
+            ("web1", Target("web1", 7037)),
+            ("web1:37", Target("web1", 37)),
+            ("[::1]", Target("::1", 7037)),
+            ("[::1]:37", Target("::1", 37)),
+            ("unix:/run/time", Target(path="/run/time")),
+        ):
+            self.assertEqual(Target.of_service(text, 7037), target)
+        for text, words in (
+            ("tcp:web1:37", "--tcp and --udp say how"),
+            ("udp:web1", "--tcp and --udp say how"),
+            ("::1", "stands in brackets"),
+            ("web1:0", "expected a port"),
+            ("", "expected HOST[:PORT]"),
+        ):
+            error = self.assertRaises(ConfigurationError, Target.of_service, text, 7037)
+            self.assertIn(words, str(error))
+
     def test_wrong(self) -> None:
         """Anything else is an error that says what was expected."""
         for where, words in (

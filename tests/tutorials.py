@@ -1,4 +1,4 @@
-"""What the tests of the tutorial dialects share: connections in memory, and commands that are fakes."""
+"""What the tests of the tutorial dialects share: connections in memory, fake commands, a folder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import directlyProvides
+from zope.interface import directlyProvides, implementer
 
-from sockproto.interfaces import IChannel
+from sockproto.interfaces import IChannel, IChannelService
 from sockproto.limits import Limits
 from sockproto.services.open import OpenFactory
 from sockproto.services.tutorial.folder import Folder
@@ -55,6 +55,7 @@ class FakeServed:
         self.channel.close({"exit_status": 0, **result})
 
 
+@implementer(IChannelService)
 class FakeCommands:
     """The service ``command``: what it is asked for runs as the test says.
 
@@ -161,9 +162,9 @@ class DialectCase(SynchronousTestCase):
         """What was logged of what peers did wrong."""
         return [event["reason"] for event in self.events if "reason" in event]
 
-    def messages(self) -> list[bytes]:
-        """The messages that were logged, as text."""
-        return [event["message"] for event in self.events if "message" in event]
+    def messages(self) -> list[str]:
+        """The messages that were logged."""
+        return [event["text"] for event in self.events if "text" in event]
 
     def assertBroken(self, connection: Connection, reason: str = "") -> None:
         """The server has closed, and said why in one line."""

@@ -63,16 +63,18 @@ class _Documented(click.Command):
         *args: Any,
         examples: Sequence[Example] = (),
         local: bool = False,
+        keyless: bool = False,
         passes_status: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
         self.examples = examples
-        self.local = local
+        self.local = local or keyless
         self.passes_status = passes_status
-        taken = {name for each in self.params for name in each.opts}
-        self.params += [each for each in common_options(local) if taken.isdisjoint(each.opts)]
+        if not keyless:
+            taken = {name for each in self.params for name in each.opts}
+            self.params += [each for each in common_options(local) if taken.isdisjoint(each.opts)]
 
     @property
     def usage_status(self) -> int:
@@ -161,6 +163,7 @@ def command(
     parent: click.Group | None = None,
     examples: Sequence[Example] = (),
     local: bool = False,
+    keyless: bool = False,
     passes_status: bool = False,
     interspersed: bool = True,
 ) -> Callable[[Callable[..., int | None]], Command]:
@@ -171,6 +174,7 @@ def command(
     :param examples: command lines and what they do, for its help.
     :param local: it talks to no agent: a keyring that cannot be used is a failure with status 1,
         and only ``--keyring`` is listed in its help.
+    :param keyless: it needs no key either, and takes none of the common options.
     :param passes_status: its exit status is that of a remote command, so whatever else goes wrong,
         wrong usage too, ends with 255; otherwise a refusal or failure of the thing itself is 1, and
         wrong usage 2.
@@ -187,6 +191,7 @@ def command(
             cls=Command,
             examples=examples,
             local=local,
+            keyless=keyless,
             passes_status=passes_status,
             context_settings={"allow_interspersed_args": interspersed},
         )(with_options)

@@ -46,7 +46,12 @@ class Subcommand:
 SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
     {
         "run": Subcommand("sockproto.cli.run:run", "Run a command on the agent's machine."),
+        "shell": Subcommand(
+            "sockproto.cli.shell:shell", "A prompt for commands on the agent's machine."
+        ),
         "ping": Subcommand("sockproto.cli.ping:ping", "Ask whether the agent answers."),
+        "echo": Subcommand("sockproto.cli.echo:echo", "Ask an echo service, and check its answer."),
+        "time": Subcommand("sockproto.cli.time:time", "Ask a server for the time, in many ways."),
         "keys": Subcommand("sockproto.cli.keys:keys", "Make, show, deploy and revoke keys."),
         "check": Subcommand(
             "sockproto.cli.check:check",

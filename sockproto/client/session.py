@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +17,8 @@ from sockproto.wire.commands import CommandRequest
 from sockproto.wire.handshake import Login
 
 __all__ = ["Session"]
+
+_T = TypeVar("_T")
 
 _CLOSE_SECONDS = 5.0
 
@@ -104,11 +106,12 @@ class Session:
         # An agent that reads nothing any longer is not waited for.
         timer = self._clock.callLater(_CLOSE_SECONDS, self._protocol.abort)
 
-        def over(_: None) -> None:
+        def over(result: _T) -> _T:
             if timer.active():
                 timer.cancel()
+            return result
 
-        return closed.addCallback(over)
+        return closed.addBoth(over)
 
     async def __aenter__(self) -> Self:
         return self

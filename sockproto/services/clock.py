@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from datetime import datetime, tzinfo
-from struct import Struct
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,20 +14,9 @@ from sockproto.limits import Limits
 from sockproto.services.echo import FramedOpenProtocol
 from sockproto.services.open import OpenFactory, OpenProtocol
 from sockproto.services.timetext import answer_format, daytime
+from sockproto.wire.timestamps import to_rfc868
 
-__all__ = [
-    "SECONDS_FROM_1900_TO_1970",
-    "DaytimeFactory",
-    "FramedTimeFactory",
-    "TimeFactory",
-    "WallClock",
-    "rfc868",
-]
-
-#: What is between the beginnings of NTP's and RFC 868's time and of Unix time, in seconds.
-SECONDS_FROM_1900_TO_1970 = 2_208_988_800
-
-_UINT32 = Struct(">I")
+__all__ = ["DaytimeFactory", "FramedTimeFactory", "TimeFactory", "WallClock"]
 
 
 class WallClock:
@@ -61,15 +48,7 @@ class WallClock:
 
     def time(self, _request: bytes = b"") -> bytes:
         """The answer of ``time`` to anything."""
-        return rfc868(self.seconds())
-
-
-def rfc868(seconds: float) -> bytes:
-    """Seconds since 1900 in four bytes (RFC 868), which begin anew on 2036-02-07 at 06:28:16 UTC.
-
-    :param seconds: since 1970.
-    """
-    return _UINT32.pack((math.floor(seconds) + SECONDS_FROM_1900_TO_1970) % 2**32)
+        return to_rfc868(self.seconds())
 
 
 class TellingProtocol(OpenProtocol):

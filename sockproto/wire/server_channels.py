@@ -64,10 +64,11 @@ class ServerChannels(Channels):
     def accept(self, channel_id: int, reply: Mapping[str, Any]) -> bytes:
         """ACCEPT; nothing (no bytes) where the client has cancelled meanwhile."""
         channel = self._channel(channel_id)
-        withdrawn = channel.state is ChannelState.WITHDRAWN
+        if channel.state is ChannelState.WITHDRAWN:
+            return b""
         frame = self._pack_json(FrameType.ACCEPT, channel_id, reply)
         self._advance(channel, Step.ACCEPT, LocalProtocolError)
-        return b"" if withdrawn else frame
+        return frame
 
     def reject(self, channel_id: int, code: str, message: str) -> bytes:
         """REJECT: the channel is over."""

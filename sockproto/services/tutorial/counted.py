@@ -26,9 +26,11 @@ class CountedText(Reader):
 
     If the first ``length`` bytes are all ASCII they are the message.  Else it goes on to ``length``
     UTF-8 characters; if these do not come before a silence, then the length counted bytes, if what
-    is beyond them can begin the next message, and otherwise the message is all that came.  A NUL is
-    in no text but in the header of every int32 dialect, so that the messages of a client that
-    counts bytes may follow each other without a pause.
+    is beyond them can begin the next message, and otherwise the message is all that came.
+
+    The messages of a client that counts bytes may follow each other without a pause.  What tells is
+    a NUL, which is in no text but in the header of every int32 dialect, and that what is beyond so
+    many bytes can begin the next message while what is beyond so many characters cannot.
 
     :param length: at least one.
     :param begins: whether bytes (at least one) look like the beginning of what comes next.
@@ -36,12 +38,16 @@ class CountedText(Reader):
 
     def __init__(self, length: int, begins: Callable[[bytes], bool]) -> None:
         self._length = length
+        # Mostly it takes as much as it counts.
+        self.bite = length + _HEADER
         self._begins = begins
         self._data = bytearray()
         # Where the characters end that were counted, all of them whole and none of them NUL.
         self._counted = 0
         self._characters = 0
         self._is_text = True
+        # Whether so many bytes are whole characters.
+        self._is_whole = False
 
     def feed(self, data: bytes) -> bytes:
         """Take what belongs to it, as far as that is known."""
@@ -54,6 +60,7 @@ class CountedText(Reader):
             if self._data.isascii():
                 return self._end(self._length) + data
             self._count()
+            self._is_whole = self._counted == self._length
             self.patience = SILENCE
         if data:
             # More than this cannot be needed to decide.
@@ -61,9 +68,9 @@ class CountedText(Reader):
             self._data += data[:room]
             data = data[room:]
             self._count()
-        if self._characters == self._length:
+        if self._characters == self._length and not self._counted_bytes():
             return self._end(self._counted) + data
-        if data or (not self._is_text and self._next_begins()):
+        if data or (not self._is_text and self._begins_at(self._length)):
             return self.silent() + data
         return b""
 
@@ -71,12 +78,21 @@ class CountedText(Reader):
         """Decide by what there is."""
         if len(self._data) < self._length:
             return b""
-        return self._end(self._length if self._next_begins() else len(self._data))
+        return self._end(self._length if self._begins_at(self._length) else len(self._data))
 
-    def _next_begins(self) -> bool:
-        """Whether what is beyond so many bytes can begin the next message."""
-        beyond = bytes(self._data[self._length : self._length + _HEADER])
+    def _begins_at(self, place: int) -> bool:
+        """Whether the next message can begin with what has come from a place on."""
+        beyond = bytes(self._data[place : place + _HEADER])
         return bool(beyond) and self._begins(beyond)
+
+    def _counted_bytes(self) -> bool:
+        """Whether it seems that the length counted bytes, though there are as many characters."""
+        return (
+            self._is_whole
+            and len(self._data) > self._counted
+            and self._begins_at(self._length)
+            and not self._begins_at(self._counted)
+        )
 
     def _count(self) -> None:
         """Count the characters that have come since, up to the length."""

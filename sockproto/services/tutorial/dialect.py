@@ -122,9 +122,17 @@ class DialectProtocol(OpenProtocol):
         data = self._held + data
         self._held = b""
         self._advancing = True
-        while data and self._reader is not None and not self._full:
-            data = self._feed(self._reader, self._reader.feed, data)
+        place = 0
+        while place < len(data) and self._reader is not None and not self._full:
+            # In bites, since what a reader leaves is copied.
+            bite = data[place : place + self._reader.bite]
+            rest = self._feed(self._reader, self._reader.feed, bite)
+            place += len(bite) - len(rest)
+            if place < 0 and not self._isClosing:
+                # It has given back more, which it had kept until it knew.
+                data, place = rest + data[place + len(rest) :], 0
         self._advancing = False
+        data = data[place:]
         if self._isClosing:
             return
         self._held = data if self.holds is None else data[: self.holds]
@@ -138,6 +146,8 @@ class DialectProtocol(OpenProtocol):
 
         :return: the rest.
         """
+        self._stopSilence()
+        rest = b""
         try:
             rest = take(data)
             if reader.done:

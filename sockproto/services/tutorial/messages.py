@@ -109,10 +109,10 @@ class MessageFactory(DialectFactory):
         unlogged = self._lines.admit(host_of(address) or "local")
         if unlogged is not None:
             self._log.info(
-                "{service}: {peer}: {message}{more}",
+                "{service}: {peer}: {text}{more}",
                 service=self.service,
                 peer=describe(address),
-                message=message,
+                text=message,
                 more=f" ({unlogged} messages before it were not logged)" if unlogged else "",
             )
 

@@ -52,11 +52,13 @@ class Reader:
 
     :ivar done: whether it is complete.
     :ivar value: the thing, once it is.
+    :ivar bite: the most bytes that it wants to be given at once.
     :ivar patience: seconds of silence after which :meth:`silent` is due; ``None``: never.
     """
 
     done = False
     value = b""
+    bite = 1 << 30
     patience: float | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -98,7 +100,7 @@ class Exactly(Reader):
     """So many bytes, at least one."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self._count = self.bite = count
         self._data = bytearray()
 
     def feed(self, data: bytes) -> bytes:
@@ -116,6 +118,7 @@ class Word(Reader):
 
     def __init__(self, word: bytes) -> None:
         self._left = self.value = word
+        self.bite = len(word)
 
     def feed(self, data: bytes) -> bytes:
         """Take what is left of it."""
@@ -136,7 +139,7 @@ class Piecewise(Reader):
     """
 
     def __init__(self, count: int, piece: Callable[[bytes], None]) -> None:
-        self._left = count
+        self._left = self.bite = count
         self._piece = piece
 
     def feed(self, data: bytes) -> bytes:
