@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from sockproto.errors import ConfigurationError, KeyringError
 from sockproto.logs import Logger, Whole
 from sockproto.server.composition import Composition
+from sockproto.server.delegation import delegated_cgroup
 from sockproto.server.keys import ServerKeys
 from sockproto.server.listeners import Listener, Listeners
 from sockproto.server.schema import Configuration
@@ -59,7 +60,7 @@ class Server(MultiService):
         self.keys = keys
         self._reread = reread
         limits = configuration.limits
-        self._host = ProcessHost(reactor)
+        self._host = ProcessHost(reactor, cgroup=delegated_cgroup())
         self.commands = CommandService(reactor, self._host, configuration.rules, limits)
         self.agent = AgentFactory(reactor, {"command": self.commands}, limits)
         self._composition = Composition(reactor, configuration, keys, self.agent)

@@ -21,6 +21,7 @@ from sockproto.server.problems import Problems, key_text, lines, near
 from sockproto.server.registry import SERVICES
 from sockproto.server.schema import ListenerSettings
 from sockproto.server.units import kind_of, parse_duration, parse_size
+from sockproto.services.command.rule_values import Origin
 
 __all__ = ["keys_of", "structure"]
 
@@ -92,6 +93,24 @@ def _network(value: object, _type: Any) -> IPv4Network | IPv6Network:
     except ValueError:
         raise ValueError(f'expected a network such as "10.0.0.0/8", found {value[:60]!a}') from None
     raise ValueError(f"{value} is an address inside a network; the network is {meant}")
+
+
+def _origin(value: object, _type: Any) -> IPv4Network | IPv6Network | str:
+    if value == "unix":
+        return "unix"
+    try:
+        return _network(value, _type)
+    except ValueError as error:
+        raise ValueError(f'{error} (or "unix")') from None
+
+
+def _shown(value: object, _type: Any) -> tuple[str, ...] | str:
+    if isinstance(value, list):
+        return _CONVERTER.structure(value, tuple[str, ...])
+    if value in ("all", "none"):
+        return str(value)
+    found = ascii(value[:40]) if isinstance(value, str) else kind_of(value)
+    raise ValueError(f'expected "all", "none" or an array of parameters, found {found}')
 
 
 def _argv(value: object, _type: Any) -> tuple[str, ...] | str:
@@ -242,7 +261,9 @@ def _converter() -> Converter:
     converter.register_structure_hook(int, _exactly(int, "a whole number"))
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(Network, _network)
+    converter.register_structure_hook(Origin, _origin)
     converter.register_structure_hook(tuple[str, ...] | Literal["any"], _argv)
+    converter.register_structure_hook(tuple[str, ...] | Literal["all", "none"], _shown)
     converter.register_structure_hook(str | int | None, _text_or_integer)
     converter.register_structure_hook_func(
         lambda kind: kind == Seconds, lambda value, _: parse_duration(value)

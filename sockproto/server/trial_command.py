@@ -51,7 +51,8 @@ def trial_command(
     # The client's own default goes first.
     valid.sort(key=lambda key: key.identity != "owner")
     rules = configuration.rules
-    able = [key for key in valid if rules.decide(key.identity, key.groups, _ARGV).allowed]
+    origin = _origin(where)
+    able = [key for key in valid if rules.decide(key.identity, key.groups, _ARGV, origin).allowed]
     key = (able or valid)[0]
     options = []
     if where != DEFAULT_WHERE:
@@ -75,6 +76,14 @@ def _where(settings: ListenerSettings, address: IAddress) -> str:
     if settings.protection is None:
         return f"tcp:{shown}:{address.port}"
     return f"{shown}:{address.port}"
+
+
+def _origin(where: str) -> str:
+    """Where a client of this machine is seen to be, as the ``from`` of a rule has it."""
+    if where.startswith("unix:"):
+        return "unix"
+    host = where.removeprefix("tcp:").rpartition(":")[0]
+    return host.strip("[]")
 
 
 def _program() -> list[str]:
