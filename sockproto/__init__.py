@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from sockproto.keyring_file import KeyringFile
     from sockproto.limits import Limits
     from sockproto.result import Output, Result
+    from sockproto.server.service import Server
+    from sockproto.services.command.processes import ProcessHost
+    from sockproto.services.command.rule import CommandRule
+    from sockproto.services.command.rules import CommandRules
+    from sockproto.services.command.service import CommandService
     from sockproto.session import AgentFactory
 
 # Where each public name lives.  They are imported when they are first asked for, so that the client
@@ -34,6 +39,9 @@ _HOMES = {
     "AuthenticatingEndpoint": "auth",
     "AuthenticatingFactory": "auth",
     "Command": "client",
+    "CommandRule": "services.command.rule",
+    "CommandRules": "services.command.rules",
+    "CommandService": "services.command.service",
     "ConnectFailed": "errors",
     "ConnectionLost": "errors",
     "Credentials": "credentials",
@@ -46,8 +54,10 @@ _HOMES = {
     "LoginFailed": "errors",
     "Output": "result",
     "Principal": "auth",
+    "ProcessHost": "services.command.processes",
     "Refused": "errors",
     "Result": "result",
+    "Server": "server.service",
     "Session": "client",
     "SockprotoError": "errors",
     "connect": "client",
@@ -60,6 +70,9 @@ __all__ = [
     "AuthenticatingEndpoint",
     "AuthenticatingFactory",
     "Command",
+    "CommandRule",
+    "CommandRules",
+    "CommandService",
     "ConnectFailed",
     "ConnectionLost",
     "Credentials",
@@ -72,8 +85,10 @@ __all__ = [
     "LoginFailed",
     "Output",
     "Principal",
+    "ProcessHost",
     "Refused",
     "Result",
+    "Server",
     "Session",
     "SockprotoError",
     "connect",
