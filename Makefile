@@ -1,6 +1,7 @@
 # What a developer needs; each target sets up .venv first if that is not done yet.
 #
 #   make serve       the agent on loopback, in the foreground
+#   make tutorials   servers for the clients of socket tutorials, in the foreground
 #   make test        all tests under trial and under pytest
 #   make lint        ruff, and docutils over the documents
 #   make types       mypy
@@ -25,7 +26,7 @@ SERVE = --listen agent=tcp:7100:interface=127.0.0.1
 BIN = .venv/bin
 SET_UP = @PYTHON='$(PYTHON)' sh tools/set-up
 
-.PHONY: help serve test lint types packaging check clean
+.PHONY: help serve tutorials test lint types packaging check clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -33,6 +34,13 @@ help:
 serve:
 	$(SET_UP)
 	@exec $(BIN)/twistd --pidfile= -n sockproto $(SERVE)
+
+# What is uploaded, and the home of the commands, are in .venv.
+tutorials:
+	$(SET_UP)
+	@mkdir -p .venv/tutorials
+	@HOME="$$PWD/.venv/tutorials" exec $(BIN)/twistd --pidfile= -n sockproto \
+		--config sockproto/examples/tutorials.toml
 
 test:
 	$(SET_UP) test

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "AgentError",
+    "CommandFailed",
     "ConfigurationError",
     "ConnectFailed",
     "ConnectionLost",
@@ -112,3 +113,17 @@ class Refused(AgentError):
     """The agent refused the request or could not carry it out; ``code`` says which."""
 
     code = "refused"
+
+
+class CommandFailed(SockprotoError):
+    """Raised by a command in Python that comes to nothing.
+
+    :param message: for the client's stderr.
+    :ivar status: the exit status, 1 to 255.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        if not 1 <= status <= 255:
+            raise ValueError(f"status: expected 1 to 255, found {status}")
+        super().__init__(message)
+        self.status = status

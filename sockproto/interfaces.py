@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import ITransport
@@ -12,7 +12,9 @@ __all__ = [
     "IAuthenticatedTransport",
     "IChannel",
     "IChannelService",
+    "ICommand",
     "IDroppable",
+    "IInvocation",
     "IRunObserver",
     "IServedChannel",
 ]
@@ -133,3 +135,48 @@ class IRunObserver(Interface):
 
     def hostLost() -> None:
         """The host process has died, and nothing more is known of the command."""
+
+
+class ICommand(Interface):
+    """A command in Python: a coroutine function will do, or one that returns a Deferred."""
+
+    def __call__(invocation: IInvocation) -> Awaitable[int | None]:
+        """Run once.
+
+        It is ended by cancelling what it waits for: when its time is up, it has written too much,
+        or the client has cancelled or is gone.
+
+        :return: the exit status, 0 to 255; ``None`` is 0.
+        :raises CommandFailed: with a message for stderr, and the exit status.
+        """
+
+
+class IInvocation(Interface):
+    """One call of a command in Python: who asks for what, its input and its output."""
+
+    principal = Attribute("Who asks: a :class:`~sockproto.auth.principal.Principal`.")
+    rule = Attribute("The name of the rule that allows it.")
+    argv = Attribute("The rule's argv with the client's words in it: a tuple of strings.")
+    values = Attribute("The words that each parameter got: a dict of tuples of strings.")
+    stdin = Attribute(
+        "The input: ``await stdin.read()`` gives what has come, and nothing at the end; "
+        "``async for piece in stdin`` reads all of it."
+    )
+    cancelled = Attribute("Whether it is to end.")
+
+    def value(name: str) -> str:
+        """The one word of a parameter.
+
+        :raises KeyError: the rule has no such parameter.
+        :raises ValueError: it got more than one word, or none, as one with ``rest`` may.
+        """
+
+    def write(data: str | bytes) -> Awaitable[None]:
+        """Write to stdout; text as UTF-8.
+
+        :return: to be waited for: fires once it is sent, and fails with a
+            :class:`BrokenPipeError` if the client wants no more of the stream.
+        """
+
+    def write_error(data: str | bytes) -> Awaitable[None]:
+        """The same for stderr."""

@@ -97,6 +97,11 @@ class Limits:
     #: Bytes of output of a command, stdout and stderr together; ``None``: no limit, since credit
     #: already bounds the memory. A rule's ``max_output`` goes before it.
     output: Bytes | None = field(default=None, validator=_between(1))
+    #: Bytes of output that are kept for whoever asks for the same, where a rule with ``fresh`` has
+    #: no ``max_output``: far more than a check prints. A longer output is the first client's alone.
+    fresh_output: Bytes = field(default=1024 * 1024, validator=_between(1))
+    #: The same for all rules together; beyond it the oldest results are forgotten.
+    fresh_total: Bytes = field(default=64 * 1024 * 1024, validator=_between(0))
     #: After a command's own end, how long its pipes may stay open and silent in the hands of what
     #: it left behind. Longer than a slow last writer needs, short enough that nobody thinks it
     #: hangs.

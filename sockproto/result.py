@@ -48,6 +48,8 @@ class Result:
     :ivar stderr: likewise.
     :ivar truncated: some of its output was dropped, because there was more than allowed.
     :ivar timed_out: it was ended because its time was up.
+    :ivar age: seconds since the agent began it, where that was for another client and this is the
+        same result (a rule with ``fresh``); else ``None``.
     """
 
     exit_status: int | None = None
@@ -56,6 +58,7 @@ class Result:
     stderr: bytes = field(default=b"", repr=lambda value: f"<{len(value)} bytes>")
     truncated: bool = False
     timed_out: bool = False
+    age: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -96,6 +99,7 @@ class Collected:
             b"".join(self._pieces[Stream.ERR]),
             end.truncated or self._truncated,
             end.timed_out,
+            end.age,
         )
 
 

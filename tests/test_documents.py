@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,20 +121,26 @@ class Machine:
         """Start a server; all it says until a line matches."""
         server = self.start(words)
         self._servers.append(server)
+        said = self.hear(until)
+        self.provide(server.pid)
+        return said
+
+    def hear(self, until: str) -> str:
+        """Wait until the latest server says a line that matches; all it says up to there."""
+        server = self._servers[-1]
         assert server.stdout is not None
         said = ""
-        for line in server.stdout:
-            said += line
-            if re.search(until, line):
-                self.provide(server.pid)
-                return said
+        # One that says nothing more is ended, and with it the wait.
+        watchdog = threading.Timer(PATIENCE, server.kill)
+        watchdog.start()
+        try:
+            for line in server.stdout:
+                said += line
+                if re.search(until, line):
+                    return said
+        finally:
+            watchdog.cancel()
         raise AssertionError(f"it did not say {until!r}, but:\n{said}")
-
-    def hear(self, until: str) -> None:
-        """Wait until the latest server says something."""
-        stdout = self._servers[-1].stdout
-        assert stdout is not None
-        next(line for line in stdout if re.search(until, line))
 
     def run(self, test: SynchronousTestCase, command: Command) -> None:
         """Run a command, and compare what it prints, in whatever order, with what is shown."""
@@ -274,9 +281,9 @@ class CommandTests(MachineCase):
         machine = self.machine()
         (machine.folder / "etc").mkdir()
         configuration = blocks("docs/running.rst", "toml")[0].text
-        (machine.folder / "etc" / "server.toml").write_text(
-            replaced(configuration, IN_CONFIGURATION)
-        )
+        path = machine.folder / "etc" / "server.toml"
+        path.write_text(replaced(configuration, IN_CONFIGURATION))
+        path.chmod(0o644)
         for block in blocks("docs/running.rst", "console"):
             for command in commands(block):
                 if command.line.startswith("twistd"):

@@ -141,8 +141,9 @@ class DialectCase(SynchronousTestCase):
         self.commands = FakeCommands({b"ls": (b"a\nb\n", b""), b"true": (b"", b"")})
         self.connections: list[Connection] = []
         self.events: list[Any] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observer: Any = self.events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.addCleanup(self.noTimersLeft)
 
     def noTimersLeft(self) -> None:

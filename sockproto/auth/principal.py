@@ -25,3 +25,8 @@ class Principal:
     login: Login
     host: str | None
     address: str
+
+    @property
+    def origin(self) -> str:
+        """Where the client is, as the ``from`` of a rule has it: its IP address, or ``unix``."""
+        return "unix" if self.host is None else self.host

@@ -102,7 +102,7 @@ class Carrier:
 
         :return: whether anybody wants more.
         """
-        rest = memoryview(data)
+        descriptor, rest = _DESCRIPTORS[Stream(stream)], memoryview(data)
         try:
             while rest:
                 try:
@@ -125,5 +125,3 @@ class Carrier:
                 self._session.pump(0)
         except AgentError:
             pass  # it went with the connection
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,10 @@ __all__ = ["check"]
             "sockproto check server.toml --as ops -- disk /var",
             "which rule decides on that request, and why; nothing is run",
         ),
+        (
+            "sockproto check server.toml --as ops --from 10.1.2.3 -- disk /var",
+            "the same, as if it came from there",
+        ),
     ],
 )
 @click.argument("file", type=str)
@@ -38,17 +43,25 @@ __all__ = ["check"]
     multiple=True,
     help="A group of IDENTITY's key, besides those in --keyring; repeatable.",
 )
+@click.option(
+    "--from",
+    "origin",
+    metavar="ADDRESS",
+    help="Where the request comes from: an IP address, or unix.",
+)
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
 def check(
     options: ConnectionOptions,
     file: str,
     requester: str | None,
     groups: tuple[str, ...],
+    origin: str | None,
     argv: tuple[str, ...],
 ) -> int:
     """Read a server's configuration FILE and say what is wrong with it, or what it sets up.
 
     With --as IDENTITY -- ARGV..., say which rule decides on that request, and why; nothing is run.
+    A rule that has a "from" needs --from ADDRESS, or it refuses.
     The exit status is 1 if the configuration cannot be used, or the request is refused. A file
     that others can write is a warning here, while a server does not start with it.
     """
@@ -57,8 +70,16 @@ def check(
 
     if (requester is None) != (not argv):
         raise click.UsageError("--as IDENTITY and -- ARGV... go together")
-    if groups and requester is None:
-        raise click.UsageError("--group goes with --as IDENTITY")
+    for option, given in (("--group", groups), ("--from", origin)):
+        if given and requester is None:
+            raise click.UsageError(f"{option} goes with --as IDENTITY")
+    if origin is not None and origin != "unix":
+        try:
+            ip_address(origin)
+        except ValueError:
+            raise click.BadParameter(
+                f"expected an IP address or unix, found {origin!r}", param_hint="--from"
+            ) from None
     try:
         configuration = read_configuration(file)
         if requester is None:
@@ -71,7 +92,7 @@ def check(
         _summarise(file, configuration)
         return 0
     decision = configuration.rules.decide(
-        requester, {*groups, *_keyring_groups(options, requester)}, argv
+        requester, {*groups, *_keyring_groups(options, requester)}, argv, origin
     )
     _tell(decision)
     return 0 if decision.allowed else 1
@@ -100,8 +121,12 @@ def _keyring_groups(options: ConnectionOptions, identity: str) -> set[str]:
 
 def _summarise(file: str, configuration: Configuration) -> None:
     """Print what a configuration sets up."""
+    from sockproto.services.command.accounts import account_problems
+
     for warning in (*configuration.exposed, *configuration.warnings):
         warn(warning)
+    for problem in account_problems(configuration.commands):
+        warn(f"{problem}; a server that you start here does not start")
     click.echo(f"{one_line(file)}: can be used (sha256 {configuration.sha256})")
     for source in configuration.sources[1:]:
         click.echo(f"includes {source.path}")

@@ -13,7 +13,7 @@ import click
 from sockproto.blocking.asking import DatagramClient
 from sockproto.blocking.transport import open_socket
 from sockproto.cli.command import ConnectionOptions, command
-from sockproto.cli.descriptors import STDIN, claim_standard_streams
+from sockproto.cli.descriptors import STDIN, STDOUT, claim_standard_streams
 from sockproto.cli.service_options import Asked, judged, service_options
 from sockproto.errors import ConnectFailed, ConnectionLost, RemoteProtocolError
 from sockproto.target import Target
@@ -53,13 +53,14 @@ def echo(
     The exit status is 0; 1 if something else came back than was sent; 255 if nothing did."""
     claim_standard_streams()
     asked = Asked.of(to, _PORT, udp, False, timeout, tries)
-    output = click.get_binary_stream("stdout")
+    output = open(STDOUT, "wb", closefd=False)  # noqa: SIM115  # that is not ours to close
     data = None if text is None else os.fsencode(text)
     with judged(asked.target):
         check = EchoCheck()
         if asked.udp:
             if data is None:
-                data = click.get_binary_stream("stdin").read(_LONGEST_DATAGRAM + 1)
+                with open(STDIN, "rb", closefd=False) as given:
+                    data = given.read(_LONGEST_DATAGRAM + 1)
             answer = _ask(asked, data)
             output.write(answer)
             output.flush()
@@ -73,6 +74,7 @@ def echo(
                     output.flush()
     if text is not None:
         output.write(b"\n")
+        output.flush()
 
 
 class EchoCheck:

@@ -12,13 +12,14 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IConnector, IListeningPort
+from twisted.internet.main import installReactor
 
 from sockproto.errors import ConfigurationError
 from sockproto.reactor.children import ChildSignals
 from sockproto.reactor.stream import Stream
 from sockproto.reactor.tcp import Connector, Port, Server
 
-__all__ = ["UvloopReactor"]
+__all__ = ["UvloopReactor", "install"]
 
 
 def _usableLoop(eventloop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
@@ -132,3 +133,12 @@ class UvloopReactor(AsyncioSelectorReactor):
         for stream in streams:
             stream.stopReading()
         return super().removeAll() + streams
+
+
+def install(eventloop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Install the reactor, as each module of a reactor can, before any other is.
+
+    :param eventloop: a loop of uvloop's that does not run yet; without one it is a new one.
+    :raises ConfigurationError: uvloop is not installed, or the loop is not one of its.
+    """
+    installReactor(UvloopReactor(eventloop))

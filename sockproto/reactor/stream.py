@@ -73,8 +73,9 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
     _writeDisconnected = False
     # Whether the peer will send no more.
     _readDisconnected = False
-    # uvloop's transport.
+    # uvloop's transport, and whether it has been asked for.
     _native: Any = None
+    _attached = False
     # What came after a pause, with None for the end.
     _held: list[bytes | None] | None = None
     # Whether something is to be done once all is sent; and whether a turn for that is scheduled.
@@ -99,13 +100,25 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
         :param logstr: what the log calls us.
         """
         self.logstr = logstr
-        loop = self.reactor.loop
-        connecting = loop.connect_accepted_socket(lambda: self, self.socket)
-        # To begin at once, and not a turn of the loop later, it is not made a task.
-        connecting.send(None).add_done_callback(lambda _: _finish(connecting))
         self.connected = 1
         self.reading = True
         self.reactor.streams.add(self)
+        self._watch()
+
+    def _attach(self) -> None:
+        """Give the socket to uvloop, unless there is nothing to be done with it.
+
+        It would begin to read, paused or not; and who has paused at the very first may be about
+        to hand the descriptor on.
+        """
+        self._scheduled = False
+        if self._attached or not (self.reading or self._early or self._attentive):
+            return
+        if self.connected:
+            self._attached = True
+            attaching = self.reactor.loop.connect_accepted_socket(lambda: self, self.socket)
+            # To begin at once, and not a turn of the loop later, it is not made a task.
+            attaching.send(None).add_done_callback(lambda _: _finish(attaching))
 
     # What uvloop calls
 
@@ -173,6 +186,8 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
             self._soon(self._release)
         elif self._native is not None:
             self._native.resume_reading()
+        else:
+            self._watch()
 
     def stopReading(self) -> None:
         """Take none."""
@@ -226,6 +241,7 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
             return
         if self._native is None:
             self._early.append(data)
+            self._watch()
         else:
             self._native.write(data)
         if self._attentive:
@@ -240,6 +256,7 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
             return
         if self._native is None:
             self._early += parts
+            self._watch()
         else:
             self._native.writelines(parts)
         if self._attentive:
@@ -262,9 +279,9 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
 
     def _watch(self) -> None:
         """Have `_drained` called once all is sent, not before the next turn of the loop."""
-        if self._native is not None and not self.unsent and not self._scheduled:
+        if not self._scheduled and not self.unsent:
             self._scheduled = True
-            self._soon(self._turn)
+            self._soon(self._attach if self._native is None else self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -305,6 +322,8 @@ class Stream(_LogOwner, _SocketCloser):  # type: ignore[misc]
         self._attentive = True
         if not streaming:
             producer.resumeProducing()
+            # What was written before may be sent already.
+            self._watch()
 
     def unregisterProducer(self) -> None:
         """Have no producer any more; a close that waited for it goes on."""

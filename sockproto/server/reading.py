@@ -84,7 +84,10 @@ class _Reading:
         self.errors += [f"{path}: {line}" for line in errors]
         self._warnings += [f"{path}: {line}" for line in warnings]
         listeners = tuple(one.within(path.parent) for one in part.listeners)
-        self._parts.append((path, table, attrs.evolve(part, listeners=listeners)))
+        tutorial = part.tutorial.within(path.parent)
+        self._parts.append(
+            (path, table, attrs.evolve(part, listeners=listeners, tutorial=tutorial))
+        )
         for pattern in part.include:
             for found in self._included(path, pattern):
                 self.file(found, (*within, real))

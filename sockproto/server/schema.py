@@ -18,6 +18,7 @@ from sockproto.server.endpoint import Endpoint
 from sockproto.server.registry import SERVICES
 from sockproto.services.command.rule import CommandRule
 from sockproto.services.command.rules import CommandRules
+from sockproto.services.tutorial.settings import TutorialSettings
 
 __all__ = ["Configuration", "ListenerSettings", "LogSettings", "Source"]
 
@@ -126,6 +127,7 @@ class Configuration:
     :ivar server_id: the name that derived keys are bound to; ``None``: the host name.
     :ivar limits: what it spends.
     :ivar log: what it logs.
+    :ivar tutorial: what the tutorial dialects are told.
     :ivar listeners: where it listens (``[[listen]]``).
     :ivar commands: who may run what (``[[command]]``).
     :ivar owner_unrestricted: whether ``owner`` may run anything; only where no file was read.
@@ -139,6 +141,7 @@ class Configuration:
     server_id: str | None = field(default=None, validator=_a_server_id)
     limits: Limits = field(factory=Limits)
     log: LogSettings = field(factory=LogSettings)
+    tutorial: TutorialSettings = field(factory=TutorialSettings)
     listeners: tuple[ListenerSettings, ...] = field(default=(), metadata={"key": "listen"})
     commands: tuple[CommandRule, ...] = field(default=(), metadata={"key": "command"})
     owner_unrestricted: bool = field(default=False, metadata={"key": None})

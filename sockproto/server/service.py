@@ -17,6 +17,7 @@ from sockproto.server.delegation import delegated_cgroup
 from sockproto.server.keys import ServerKeys
 from sockproto.server.listeners import Listener, Listeners
 from sockproto.server.schema import Configuration
+from sockproto.services.command.accounts import account_problems
 from sockproto.services.command.processes import ProcessHost
 from sockproto.services.command.service import CommandService
 from sockproto.session import AgentFactory
@@ -90,12 +91,16 @@ class Server(MultiService):
     def startService(self) -> None:
         """Serve.
 
-        :raises ConfigurationError: a listener cannot be had; then there is none.
+        :raises ConfigurationError: a listener cannot be had, or a rule's commands could not run as
+            it says; then there is none.
         :raises OSError: the process that runs commands cannot be started; likewise.
         """
         self._open()
         try:
-            self._host.start()
+            # Not before: whom the server runs as is only settled now.
+            _checkAccounts(self.configuration)
+            for kind in {rule.new_privileges for rule in self.configuration.rules.rules}:
+                self._host.start(kind)
         except BaseException:
             self._closed(self.listeners.close())
             raise
@@ -140,6 +145,7 @@ class Server(MultiService):
         """
         try:
             configuration = self.configuration if self._reread is None else self._reread()
+            _checkAccounts(configuration)
             rules = configuration.rules
             self._problem = ""
             self.keys.reload()
@@ -240,3 +246,10 @@ class Server(MultiService):
 
     def _closed(self, closing: Deferred[None]) -> None:
         closing.addErrback(lambda failure: self._log.failure("closing failed", failure))
+
+
+def _checkAccounts(configuration: Configuration) -> None:
+    """:raises ConfigurationError: a rule's commands could not run as the user that it names."""
+    problems = account_problems(configuration.commands)
+    if problems:
+        raise ConfigurationError("\n".join(problems))

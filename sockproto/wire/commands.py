@@ -12,6 +12,7 @@ from attrs import field, frozen
 from sockproto.errors import RemoteProtocolError
 from sockproto.wire.messages import decode_bytes, decode_reason, encode_bytes, encode_reason
 from sockproto.wire.settings import integer
+from sockproto.wire.terminal import Terminal
 
 __all__ = ["CommandRequest", "CommandResult", "InvalidRequest"]
 
@@ -35,6 +36,7 @@ class CommandRequest:
     :ivar timeout: seconds until it is ended, ``None`` for no limit of the client's.
     :ivar cwd: the folder to run it in, ``None`` for the server's choice.
     :ivar env: what the client adds to the environment.
+    :ivar terminal: what it runs on, which stream 0 then feeds, if it is to be a terminal.
     """
 
     argv: tuple[bytes, ...]
@@ -42,6 +44,7 @@ class CommandRequest:
     timeout: float | None = None
     cwd: bytes | None = None
     env: Mapping[bytes, bytes] = field(factory=dict)
+    terminal: Terminal | None = None
 
     @classmethod
     def of(
@@ -52,6 +55,7 @@ class CommandRequest:
         timeout: float | None = None,
         cwd: str | bytes | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
+        tty: Terminal | None = None,
     ) -> Self:
         """A request from what a Python program has at hand.
 
@@ -67,10 +71,11 @@ class CommandRequest:
             raise ValueError(_TIMEOUT_EXPECTED)
         return cls(
             words,
-            stdin,
+            stdin or tty is not None,
             timeout,
             None if cwd is None else os.fsencode(cwd),
             {os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()},
+            tty,
         )
 
     def encode(self) -> dict[str, Any]:
@@ -89,6 +94,8 @@ class CommandRequest:
             request["env"] = [
                 [encode_bytes(name), encode_bytes(value)] for name, value in self.env.items()
             ]
+        if self.terminal is not None:
+            request["tty"] = self.terminal.encode()
         return request
 
     @classmethod
@@ -114,12 +121,19 @@ class CommandRequest:
         ):
             raise InvalidRequest(_TIMEOUT_EXPECTED)
         cwd = request.get("cwd")
+        terminal = request.get("tty")
+        if terminal is not None:
+            try:
+                terminal = Terminal.decode(terminal)
+            except ValueError as error:
+                raise InvalidRequest(f"tty: {error}") from None
         return cls(
             words,
-            stdin,
+            stdin or terminal is not None,
             timeout,
             None if cwd is None else _text(cwd, "cwd"),
             _environment(request.get("env", [])),
+            terminal,
         )
 
 
@@ -157,6 +171,7 @@ class CommandResult:
     :ivar truncated: output was dropped because there was more than allowed.
     :ivar code: for an end without a status, what happened, in a word; else ``None``.
     :ivar message: the same, in a sentence.
+    :ivar age: seconds since it was asked for, where that was for another client; else ``None``.
     """
 
     exit_status: int | None = None
@@ -165,6 +180,7 @@ class CommandResult:
     truncated: bool = False
     code: str | None = None
     message: str = ""
+    age: float | None = None
 
     def encode(self) -> dict[str, Any]:
         """The JSON object of CLOSE."""
@@ -179,6 +195,8 @@ class CommandResult:
             result["truncated"] = True
         if self.code is not None:
             result["error"] = encode_reason(self.code, self.message)
+        if self.age is not None:
+            result["age"] = self.age
         return result
 
     @classmethod
@@ -207,4 +225,11 @@ class CommandResult:
             result.get("truncated") is True,
             code,
             message,
+            _age(result.get("age")),
         )
+
+
+def _age(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
 from twisted.plugin import IPlugin
@@ -38,4 +39,10 @@ sockprotoServiceMaker = ServiceMaker(
     "sockproto.tap",
     "An agent that runs commands and moves files after a shared-secret login, and echo and time.",
     "sockproto",
+)
+
+uvloopReactor = Reactor(
+    "uvloop",
+    "sockproto.reactor",
+    "TCP and TLS over uvloop's own transports, all else on its loop (wants the package uvloop).",
 )

@@ -7,6 +7,9 @@ message (a large one comes in a memory file instead):
 - from the host: ``events``, a list: ``ready``, and for each run ``started`` or ``failed``,
   ``exited``, ``gone``, and ``stuck`` if a process cannot be killed.
 
+There are two of them where rules need that: no-new-privs holds for a process and all that it starts,
+for ever, so commands with ``new_privileges`` have a host of their own.
+
 It is a process of its own, and single-threaded, because it has to be a *subreaper*: whatever a
 command leaves orphaned becomes its child, and so can be found and reaped.  A program that embeds
 sockproto could not be one without adopting, and stealing the exit status of, other code's children.
@@ -45,6 +48,9 @@ _EVENTS_A_MESSAGE = 16
 _MOST_UNSENT = 4096  # events for a server that does not read, before its requests are left unread
 _LAST_WAIT = 10.0  # how long the host outlives the server for the sake of what cannot be killed
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_FREE, _BOUND = "new-privileges", "no-new-privileges"
 
 
 class Host:
@@ -53,14 +59,19 @@ class Host:
     :param control: the socket to the server.
     :param server: the server's pid.
     :param groups: where commands get control groups, if anywhere.
+    :param new_privileges: whether commands may get more rights than this process has.
     """
 
     def __init__(
-        self, control: socket.socket, server: int, groups: CommandGroups | None = None
+        self,
+        control: socket.socket,
+        server: int,
+        groups: CommandGroups | None = None,
+        new_privileges: bool = True,
     ) -> None:
         self._control = control
         self._groups = groups
-        self._commands = Commands(self._report, groups)
+        self._commands = Commands(self._report, groups, new_privileges)
         self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._terminations = install_signals(wake_write)
         self._unsent: deque[dict[str, object]] = deque()
@@ -172,10 +183,11 @@ class Host:
                 self._unsent.popleft()
 
 
-def host_command(descriptor: int, cgroup: str | None) -> list[str]:
+def host_command(descriptor: int, cgroup: str | None, new_privileges: bool) -> list[str]:
     """Give the command that a server starts its host process with.
 
     :param descriptor: the number of the host's end of the socket.
+    :param new_privileges: whether its commands may get more rights than it has.
     :param cgroup: a delegated cgroup v2 folder.
     """
     folder = str(Path(__file__).resolve().parents[3])
@@ -186,12 +198,16 @@ def host_command(descriptor: int, cgroup: str | None) -> list[str]:
     # Both sides have to agree about which bytes a string stands for.
     encoding = ["-X", "utf8"] if sys.getfilesystemencoding() == "utf-8" else []
     command = [sys.executable, "-I", "-S", *encoding, "-c", program]
-    command += [str(descriptor), str(os.getpid())]
+    command += [str(descriptor), str(os.getpid()), _FREE if new_privileges else _BOUND]
     return command if cgroup is None else [*command, cgroup]
 
 
 def main() -> None:
-    """Run as the host process; the arguments: the socket's number, the server's pid, a cgroup."""
+    """Run as the host process.
+
+    The arguments: the socket's number, the server's pid, whether commands may get new privileges,
+    and a cgroup.
+    """
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     control.setblocking(False)
@@ -199,20 +215,28 @@ def main() -> None:
     os.chdir("/")  # no file system is kept from being unmounted
     groups = None
     complaints = []
-    if len(sys.argv) > 3:
+    if len(sys.argv) > 4:
         try:
-            groups = CommandGroups(sys.argv[3])
+            groups = CommandGroups(sys.argv[4])
         except OSError as error:
             complaints.append(f"commands get no control groups: {error}")
-    if not _become_subreaper():
+    if not _prctl(_PR_SET_CHILD_SUBREAPER, 1):
         complaints.append("it cannot adopt orphans, and may lose some")
-    Host(control, server, groups).run(complaints)
+    # A capability that a service manager gives the server, to listen or to switch users, would
+    # else pass to every command, whoever it runs as.
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    new_privileges = sys.argv[3] == _FREE
+    if not new_privileges and not _prctl(_PR_SET_NO_NEW_PRIVS, 1):
+        sys.exit("no-new-privs cannot be set: no command is run that should have it")
+    Host(control, server, groups, new_privileges).run(complaints)
 
 
-def _become_subreaper() -> bool:
+def _prctl(option: int, argument: int) -> bool:
+    """Set something of this process that its children inherit."""
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        zero = ctypes.c_ulong(0)
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        return bool(prctl(option, ctypes.c_ulong(argument), zero, zero, zero) == 0)
     except (OSError, AttributeError):
         return False
 

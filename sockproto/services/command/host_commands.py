@@ -13,14 +13,13 @@ from typing import Any
 from sockproto.services.command.cgroup import CommandGroups
 from sockproto.services.command.host_ending import Ending, Phase
 from sockproto.services.command.host_signals import signal_name, signal_number
-from sockproto.services.command.host_spawn import SpawnFailed, spawn
+from sockproto.services.command.host_spawn import SpawnFailed, elevating, spawn
 from sockproto.services.command.tree import Tree
 from sockproto.services.command.tree_scan import (
     MARK_VARIABLE,
     child_pids,
     clock_ticks,
     mark_of,
-    new_mark,
     read_process,
     read_table,
     send_signal,
@@ -54,13 +53,20 @@ class Commands:
 
     :param report: takes the events, as keyword arguments.
     :param groups: where commands get control groups, if anywhere.
+    :param new_privileges: whether a program may get more rights than this process by its file.
     :ivar more_to_reap: whether :meth:`reap` has stopped early, and wants to be called again.
     """
 
-    def __init__(self, report: Callable[..., None], groups: CommandGroups | None) -> None:
+    def __init__(
+        self,
+        report: Callable[..., None],
+        groups: CommandGroups | None,
+        new_privileges: bool = True,
+    ) -> None:
         self.more_to_reap = False
         self._report = report
         self._groups = groups
+        self._new_privileges = new_privileges
         self._pid = os.getpid()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._runs: dict[int, Run] = {}
@@ -89,7 +95,7 @@ class Commands:
         :param descriptors: what came with it; those that are used up are removed.
         """
         number = request["run"]
-        mark = new_mark()
+        mark = request["mark"]
         tick = clock_ticks()
         try:
             if len(descriptors) != request["descriptors"]:
@@ -99,16 +105,22 @@ class Commands:
                     request.update(json.load(file))
             env = dict(request["env"])
             env[MARK_VARIABLE] = str(mark)
-            *stdin, stdout, stderr = descriptors
+            argv, cwd, conditions = request["argv"], request["cwd"], request["conditions"]
+            if not self._new_privileges:
+                _refuse_elevating(argv, env, cwd, conditions.get("uid"))
+            terminal = request["terminal"]
+            *stdin, stdout, stderr = 3 * descriptors if terminal else descriptors
             wear_mark(mark)
             with self._inside_group(number) as grouped:
                 leader = spawn(
-                    request["argv"],
+                    argv,
                     env,
-                    request["cwd"],
+                    cwd,
                     stdin[0] if stdin else self._null,
                     stdout,
                     stderr,
+                    terminal=terminal,
+                    **conditions,
                 )
         except SpawnFailed as error:
             self._report(event="failed", run=number, code=error.code, message=str(error))
@@ -279,3 +291,14 @@ class Commands:
         self._report(event="gone", run=run.number)
         # Reaping by list may have overlooked one while the leader was held.
         self.reap()
+
+
+def _refuse_elevating(argv: list[str], env: dict[str, str], cwd: str, uid: int | None) -> None:
+    """:raises SpawnFailed: the program could not work without the rights that it would not get."""
+    path = elevating(argv, env, cwd, uid)
+    if path is not None:
+        raise SpawnFailed(
+            "not-executable",
+            f"{path!a} needs the rights of its owner (set-user-ID), which its rule does not let it "
+            "have: that takes new_privileges = true",
+        )

@@ -59,6 +59,15 @@ class OutputQueue:
         self._lines = {stream: _Line() for stream in _STREAMS}
         self.waiting = 0
 
+    @property
+    def isClosed(self) -> bool:
+        """Whether nobody is there any longer."""
+        return self._channel is None
+
+    def stopped(self, stream: int) -> bool:
+        """Whether the client wants no more of a stream."""
+        return self._lines[Stream(stream)].stopped
+
     def put(self, stream: int, data: bytes) -> None:
         """Send bytes; nobody waits for that."""
         self._put(stream, _Piece(memoryview(data), None))

@@ -34,6 +34,7 @@ class Parameter:
     :ivar rest: whether it takes all the remaining words.
     :ivar leading_dash: whether a word may begin with ``-``, as options do. A choice or a negative
         number that the table itself allows always may.
+    :ivar secret: no log, audit or message shows it, nor what it may be.
     """
 
     pattern: str | None = None
@@ -44,6 +45,7 @@ class Parameter:
     default: str | int | None = None
     rest: bool = False
     leading_dash: bool = False
+    secret: bool = False
     _compiled: re.Pattern[str] | None = field(init=False, default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -74,6 +76,8 @@ class Parameter:
     @property
     def constraint(self) -> str:
         """What is accepted, for people."""
+        if self.secret:
+            return "what the rule expects"
         if self.choices is not None:
             return "one of " + ", ".join(self.choices)
         if self.pattern is not None:

@@ -260,8 +260,12 @@ class InputPipe:
     def end(self) -> None:
         """There is no more: close once all is passed on."""
         self._ended = True
-        if self._started and not self._waiting:
-            self.close()
+        if self._started and not self._waiting and not self._closed:
+            self._finish()
+
+    def _finish(self) -> None:
+        """All is passed on: have the command see the end."""
+        self.close()
 
     def stop(self) -> None:
         """The command takes no more: say so, and close."""
@@ -303,7 +307,7 @@ class InputPipe:
         else:
             self._reactor.removeWriter(self)
             if self._ended:
-                self.close()
+                self._finish()
         if passed:
             self._channel.consumed(passed)
 

@@ -1,4 +1,4 @@
-"""Commands as processes, for Twisted: the server's side of the host process.
+"""Commands as processes, for Twisted: the server's side of the host processes.
 
 The program that this runs in is left as it is: it becomes no subreaper, waits for no process but
 the one it has started itself, and its SIGCHLD is not touched.
@@ -17,7 +17,7 @@ __all__ = ["ProcessHost", "Run", "Spawn"]
 
 
 class ProcessHost:
-    """Runs commands through a host process, which it starts when it is needed and not there.
+    """Runs commands through host processes, which it starts when they are needed and not there.
 
     :param reactor: any reactor that can watch descriptors.
     :param cgroup: a writable cgroup v2 folder that was delegated to this server, if there is one.
@@ -26,31 +26,33 @@ class ProcessHost:
     def __init__(self, reactor: Any, *, cgroup: str | None = None) -> None:
         self._reactor = reactor
         self._cgroup = cgroup
-        self._link: HostLink | None = None
+        self._links: dict[bool, HostLink] = {}
         self._leaving: list[HostLink] = []
         self._stopping = False
 
     @property
     def pid(self) -> int | None:
-        """The host process, if there is one."""
-        return None if self._link is None else self._link.pid
+        """The host process, if there is one, of the commands without new privileges."""
+        link = self._links.get(False)
+        return None if link is None else link.pid
 
-    def start(self) -> None:
-        """Start the host process, so that the first command need not wait for it.
+    def start(self, new_privileges: bool = False) -> None:
+        """Start a host process, so that the first command need not wait for it.
 
+        :param new_privileges: for which commands; those without and with them have each their own.
         :raises OSError: it cannot be started.
         """
         self._stopping = False
-        self._connected()
+        self._connected(new_privileges)
 
     def stop(self) -> Deferred[None]:
-        """End all commands with all their trees, and the host process.
+        """End all commands with all their trees, and the host processes.
 
-        :return: fires when it has exited.
+        :return: fires when they have exited.
         """
         self._stopping = True
-        if self._link is not None:
-            self._leave(self._link)
+        for link in list(self._links.values()):
+            self._leave(link)
         closing = [link.close() for link in self._leaving]
         return DeferredList(closing).addCallback(lambda _: None)
 
@@ -63,7 +65,7 @@ class ProcessHost:
         if self._stopping:
             return self._refuse(observer, "shutdown", "the server is shutting down")
         try:
-            return self._connected().spawn(spec, observer)
+            return self._connected(spec.new_privileges).spawn(spec, observer)
         except OSError as error:
             return self._refuse(observer, "busy", f"no command can be started: {error.strerror}")
 
@@ -71,13 +73,16 @@ class ProcessHost:
         self._reactor.callLater(0, observer.failed, code, message)
         return Run()
 
-    def _connected(self) -> HostLink:
-        if self._link is None:
-            self._link = HostLink(self._reactor, self._cgroup, self._leave)
-        return self._link
+    def _connected(self, new_privileges: bool) -> HostLink:
+        link = self._links.get(new_privileges)
+        if link is None:
+            link = HostLink(self._reactor, self._cgroup, new_privileges, self._leave)
+            self._links[new_privileges] = link
+        return link
 
     def _leave(self, link: HostLink) -> None:
-        if self._link is link:
-            self._link = None
-            self._leaving.append(link)
-            link.close().addCallback(lambda _: self._leaving.remove(link))
+        for kind, one in list(self._links.items()):
+            if one is link:
+                del self._links[kind]
+                self._leaving.append(link)
+                link.close().addCallback(lambda _: self._leaving.remove(link))

@@ -22,9 +22,13 @@ from zope.interface import implementer
 
 from sockproto.interfaces import IRunObserver
 from sockproto.logs import Logger
+from sockproto.services.command.conditions import Conditions
 from sockproto.services.command.host import LARGEST_MESSAGE, host_command
 from sockproto.services.command.host_signals import signal_number
-from sockproto.services.command.processes_pipes import make_pipes, memory_file
+from sockproto.services.command.processes_pipes import make_pipes, make_terminal, memory_file
+from sockproto.services.command.processes_sweep import sweep
+from sockproto.services.command.tree_scan import new_mark
+from sockproto.wire.terminal import Terminal
 
 __all__ = ["HostLink", "Run", "Spawn"]
 
@@ -48,6 +52,9 @@ class Spawn:
     :ivar cwd: the working directory.
     :ivar stdin: whether there is a pipe to its standard input; else that is /dev/null.
     :ivar grace: the seconds between TERM and KILL when it is ended.
+    :ivar conditions: whom it runs as, and with what of the machine.
+    :ivar new_privileges: whether its program may get more rights by its file, as sudo does.
+    :ivar terminal: the terminal that it runs on, if it is to be one: then that is its input too.
     """
 
     argv: tuple[str, ...]
@@ -55,6 +62,9 @@ class Spawn:
     cwd: str
     stdin: bool = False
     grace: float = 1.0
+    conditions: Conditions = field(factory=Conditions)
+    new_privileges: bool = False
+    terminal: Terminal | None = None
 
 
 @define(eq=False)
@@ -62,15 +72,18 @@ class Run:
     """A command that was asked for, and may have been started.
 
     The descriptors are this side's ends of the pipes: non-blocking, and the caller's to close,
-    whatever becomes of the command.  They are ``None`` where there is no such pipe.
+    whatever becomes of the command.  They are ``None`` where there is no such pipe.  Of a terminal
+    both ``stdin`` and ``stdout`` are the master.
 
     :ivar pid: the leader's pid, once started.
+    :ivar mark: the number that its processes inherit.
     """
 
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
     pid: int | None = field(default=None, init=False)
+    mark: int = field(default=0, repr=False)
     _number: int = field(default=0, alias="number")
     _link: HostLink | None = field(default=None, alias="link", repr=False)
     _ending: bool = field(default=False, init=False)
@@ -113,12 +126,19 @@ class HostLink:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, cgroup: str | None, lost: Callable[[HostLink], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        cgroup: str | None,
+        new_privileges: bool,
+        lost: Callable[[HostLink], None],
+    ) -> None:
         self._reactor = reactor
         self._lost = lost
         self._runs: dict[int, tuple[Run, IRunObserver]] = {}
         self._waiting: deque[_Request] = deque()
         self._last = 0
+        self._grace = 0.0
         self._closed = False
         self._writing = False
         self._finished: Deferred[None] = Deferred()
@@ -127,7 +147,7 @@ class HostLink:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    host_command(theirs.fileno(), cgroup),
+                    host_command(theirs.fileno(), cgroup, new_privileges),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
@@ -147,11 +167,23 @@ class HostLink:
     def spawn(self, spec: Spawn, observer: IRunObserver) -> Run:
         if len(self._waiting) >= _MOST_WAITING:
             raise BlockingIOError(errno.EAGAIN, "the host process is not keeping up")
-        ours, theirs = make_pipes(spec.stdin, large=len(self._runs) < _LARGE_PIPES)
+        if spec.terminal is None:
+            ours, theirs = make_pipes(spec.stdin, large=len(self._runs) < _LARGE_PIPES)
+        else:
+            ours, theirs = make_terminal(spec.terminal.rows, spec.terminal.columns)
         descriptors = list(theirs)
         self._last += 1
+        mark = new_mark()
         message: dict[str, Any] = {"argv": spec.argv, "env": dict(spec.env), "cwd": spec.cwd}
-        head = {"op": "spawn", "run": self._last, "grace": spec.grace, "large": False}
+        head = {
+            "op": "spawn",
+            "run": self._last,
+            "mark": mark,
+            "grace": spec.grace,
+            "conditions": spec.conditions.encode(),
+            "terminal": spec.terminal is not None,
+            "large": False,
+        }
         body = json.dumps({**head, **message, "descriptors": len(theirs)}).encode("ascii")
         if len(body) > LARGEST_MESSAGE:
             try:
@@ -163,7 +195,8 @@ class HostLink:
                 raise
             head["large"] = True
             body = json.dumps({**head, "descriptors": len(descriptors)}).encode("ascii")
-        run = Run(*ours, number=self._last, link=self)
+        run = Run(*ours, mark=mark, number=self._last, link=self)
+        self._grace = max(self._grace, spec.grace)
         self._runs[self._last] = (run, observer)
         self._put(_Request(body, tuple(descriptors), run))
         return run
@@ -299,15 +332,16 @@ class HostLink:
         for run, observer in runs.values():
             run._link = None
             self._tell(observer.hostLost)
-        self._reap(_REAP_PAUSE)
+        self._reap(_REAP_PAUSE, {run.mark for run, _ in runs.values()})
 
-    def _reap(self, pause: float) -> None:
+    def _reap(self, pause: float, marks: set[int]) -> None:
         # Its end of the socket is closed, so it is about to exit, or has.
         if self._process.poll() is None:
             later = min(2 * pause, _LONGEST_REAP_PAUSE)
-            self._reactor.callLater(pause, self._reap, later)
+            self._reactor.callLater(pause, self._reap, later, marks)
         else:
-            self._finished.callback(None)
+            # Not before: it wears the mark of its last command itself.
+            sweep(self._reactor, marks, self._grace).chainDeferred(self._finished)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
+import termios
 
-__all__ = ["make_pipes", "memory_file"]
+__all__ = ["Ends", "make_pipes", "make_terminal", "memory_file", "set_window"]
+
+#: This side's ends: to standard input, from standard output and from standard error.
+Ends = tuple[int | None, int, int | None]
+
+# The line editing knows then how many bytes a character has; the module has no name for it.
+_IUTF8 = 0o40000
 
 # A third more throughput than with 64 KiB.
 _LARGE_PIPE = 256 * 1024
 
 
-def make_pipes(
-    stdin: bool, large: bool = False
-) -> tuple[tuple[int | None, int, int], tuple[int, ...]]:
+def make_pipes(stdin: bool, large: bool = False) -> tuple[Ends, tuple[int, ...]]:
     """Make the pipes of one command.
 
     :param large: enlarge the one for standard output, if that is allowed.
@@ -34,12 +40,36 @@ def make_pipes(
     if large:
         with contextlib.suppress(OSError):
             fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, _LARGE_PIPE)
-    ours: tuple[int | None, int, int] = (None if writable is None else writable[1], stdout, stderr)
+    ours: Ends = (None if writable is None else writable[1], stdout, stderr)
     for end in ours:
         if end is not None:
             os.set_blocking(end, False)
     theirs = (child_stdout, child_stderr)
     return ours, theirs if writable is None else (writable[0], *theirs)
+
+
+def make_terminal(rows: int, columns: int) -> tuple[Ends, tuple[int, ...]]:
+    """Make a pseudo-terminal for one command.
+
+    :return: this side's ends, both of them the master; and the child's, its only descriptor.
+    """
+    master, slave = os.openpty()
+    try:
+        set_window(master, rows, columns)
+        modes = termios.tcgetattr(slave)
+        modes[0] |= _IUTF8
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
+        os.set_blocking(master, False)
+        return (os.dup(master), master, None), (slave,)
+    except BaseException:
+        os.close(master)
+        os.close(slave)
+        raise
+
+
+def set_window(terminal: int, rows: int, columns: int) -> None:
+    """Set a terminal's size; what runs in its foreground is told by a SIGWINCH."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
 
 def memory_file(data: bytes) -> int:

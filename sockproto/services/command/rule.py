@@ -3,127 +3,126 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 from sockproto.limits import Bytes, Seconds
+from sockproto.services.command import rule_values
 from sockproto.services.command.parameters import Parameter, Unfit, placeholders, substitute
+from sockproto.services.command.resource_limits import ResourceLimits
+from sockproto.services.command.rule_values import Origin
 
 __all__ = ["CommandRule", "Unfit"]
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}", re.ASCII)
-_WHO = re.compile(r"(?:group:)?[A-Za-z0-9._@-]{1,64}", re.ASCII)
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_ENV_PATTERN = re.compile(r"[A-Za-z0-9_*?]+", re.ASCII)
+_SHELL = b"/bin/sh"
+# What only a process can have.
+_OF_PROCESSES = (
+    *("tty", "shell", "user", "group", "groups", "cwd", "umask", "nice", "limits"),
+    *("new_privileges", "env", "pass_env", "fresh"),
+)
 
 
-def _a_name(_instance: Any, _attribute: Attribute[Any], value: str | None) -> None:
-    if value is not None and not _NAME.fullmatch(value):
-        raise ValueError(
-            "expected a name of 1 to 64 letters, digits or ._@+- (no . @ + - first), "
-            f"found {value[:80]!a}"
-        )
-
-
-def _who(_instance: Any, _attribute: Attribute[Any], value: tuple[str, ...]) -> None:
-    for one in value:
-        if not _WHO.fullmatch(one):
-            raise ValueError(
-                'expected identities or "group:NAME", of 1 to 64 letters, digits or ._@-, '
-                f"found {one[:80]!a}"
-            )
-
-
-def _an_argv(_instance: Any, _attribute: Attribute[Any], value: object) -> None:
-    if isinstance(value, str):
-        if value != "any":
-            raise ValueError('expected an array of words or "any"')
-        return
-    assert isinstance(value, tuple)
-    if not value or not value[0]:
-        raise ValueError("expected at least the program")
-    if any("\0" in word for word in value):
-        raise ValueError("a word holds a NUL character, which no argument can")
-    if placeholders(value[:1]):
-        raise ValueError("the program cannot be a parameter; give each program a rule of its own")
-
-
-def _a_path(_instance: Any, _attribute: Attribute[Any], value: str | None) -> None:
-    if value is not None and (not value.startswith("/") or "\0" in value):
-        raise ValueError(f"expected an absolute path, found {value[:80]!a}")
-
-
-def _above_zero(_instance: Any, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"{attribute.name} has to be more than 0, not {value}")
-
-
-def _environment(_instance: Any, _attribute: Attribute[Any], value: dict[str, str]) -> None:
-    for name, text in value.items():
-        if not _ENV_NAME.fullmatch(name):
-            raise ValueError(f"expected names of variables, found {name[:80]!a}")
-        if "\0" in text:
-            raise ValueError(f"{name} holds a NUL character, which no variable can")
-
-
-def _environment_patterns(
-    _instance: Any, _attribute: Attribute[Any], value: tuple[str, ...]
-) -> None:
-    for one in value:
-        if not _ENV_PATTERN.fullmatch(one):
-            raise ValueError(
-                f"expected names of variables, perhaps with * or ?, found {one[:80]!a}"
-            )
-
-
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class CommandRule:
     """One ``[[command]]`` table.
 
     :ivar name: what a client asks for; optional with ``argv = "any"``, where it is only a label.
     :ivar argv: the program and its arguments, in which ``{path}`` stands for the parameter ``path``
         (and ``{{path}}`` for the text ``{path}``); or ``any``: whatever the client sends.
+    :ivar python: whether the first word of ``argv`` names a command in Python of the program that
+        this server is a part of; such a command is a part of the server, and none of what a process
+        has of its own can be set for it.
     :ivar summary: one line for people.
     :ivar allow: identities, and groups as ``group:NAME``, that may run it.
     :ivar deny: those that may not, even if ``allow`` names them.
+    :ivar origins: where they may come from (the key ``from``): networks, and ``unix`` for Unix
+        sockets; empty: anywhere.
     :ivar timeout: seconds until it is ended; ``None``: no limit of the rule's.
     :ivar max_output: bytes of stdout and stderr together, then it is ended; ``None``: the server's.
     :ivar stdin: whether the client's stdin is passed on; else it reads /dev/null.
+    :ivar tty: whether the client may have it run on a terminal, which is its input too.
+    :ivar shell: a line for ``/bin/sh -c``. With ``argv = "any"`` it is the client's words with a
+        space between, as ssh has it. Else it is the first word of ``argv``, and what comes behind
+        that are parameters, which the line has as ``"$1"``, ``"$2"`` ...: a client's word never
+        becomes a part of the line.
     :ivar concurrency: how many at once; ``None``: the server's limit only.
-    :ivar cwd: the working directory; ``None``: the home of the server's user.
+    :ivar user: whom it runs as, a name or a number; ``None``: the server's user.
+    :ivar group: its group; ``None``: the user's own.
+    :ivar groups: its further groups; ``None``: those of the user, where there is one, else the
+        server's.
+    :ivar cwd: the working directory; ``None``: the home of its user.
+    :ivar umask: which permissions its files do not get, in octal; ``None``: the server's.
+    :ivar nice: its nice value, -20 to 19; ``None``: the server's.
+    :ivar limits: what it may use of the machine.
+    :ivar new_privileges: whether a set-user-ID program such as sudo gives it more rights than it
+        has.
     :ivar env: variables that it gets.
     :ivar pass_env: names of variables that a client may set; ``LC_*`` and the like are understood.
+    :ivar fresh: seconds in which whoever asks for the same has the result of one run; such a
+        command is not told who asked, and takes no input.
     :ivar on_disconnect: what becomes of it when its client is lost.
+    :ivar log: which parameters the audit may show: all, none, or those named.
     :ivar parameters: what the placeholders accept.
     """
 
-    name: str | None = field(default=None, validator=_a_name)
-    argv: tuple[str, ...] | Literal["any"] = field(validator=_an_argv)
+    name: str | None = field(default=None, validator=rule_values.a_name)
+    argv: tuple[str, ...] | Literal["any"] = field(validator=rule_values.an_argv)
+    python: bool = False
     summary: str = ""
-    allow: tuple[str, ...] = field(default=(), validator=_who)
-    deny: tuple[str, ...] = field(default=(), validator=_who)
-    timeout: Seconds | None = field(default=None, validator=_above_zero)
-    max_output: Bytes | None = field(default=None, validator=_above_zero)
+    allow: tuple[str, ...] = field(default=(), validator=rule_values.who)
+    deny: tuple[str, ...] = field(default=(), validator=rule_values.who)
+    origins: tuple[Origin, ...] = field(
+        default=(), converter=rule_values.origins, metadata={"key": "from"}
+    )
+    timeout: Seconds | None = field(default=None, validator=rule_values.above_zero)
+    max_output: Bytes | None = field(default=None, validator=rule_values.above_zero)
     stdin: Literal["none", "stream"] = "none"
-    concurrency: int | None = field(default=None, validator=_above_zero)
-    cwd: str | None = field(default=None, validator=_a_path)
-    env: dict[str, str] = field(factory=dict, hash=False, validator=_environment)
-    pass_env: tuple[str, ...] = field(default=(), validator=_environment_patterns)
+    tty: bool = False
+    shell: bool = False
+    concurrency: int | None = field(default=None, validator=rule_values.above_zero)
+    user: str | None = field(default=None, validator=rule_values.an_account)
+    group: str | None = field(default=None, validator=rule_values.an_account)
+    groups: tuple[str, ...] | None = field(default=None, validator=rule_values.accounts)
+    cwd: str | None = field(default=None, validator=rule_values.a_path)
+    umask: str | None = field(default=None, validator=rule_values.octal)
+    nice: int | None = field(default=None, validator=rule_values.between(-20, 19))
+    limits: ResourceLimits = field(factory=ResourceLimits)
+    new_privileges: bool = False
+    env: dict[str, str] = field(factory=dict, hash=False, validator=rule_values.environment)
+    pass_env: tuple[str, ...] = field(default=(), validator=rule_values.environment_patterns)
+    fresh: Seconds | None = field(default=None, validator=rule_values.above_zero)
     on_disconnect: Literal["end", "finish"] = "end"
+    log: tuple[str, ...] | Literal["all", "none"] = "all"
     parameters: dict[str, Parameter] = field(factory=dict, hash=False)
 
     def __attrs_post_init__(self) -> None:
         """:raises ValueError: if the settings do not go together; the message says which."""
-        if isinstance(self.argv, str):
-            if self.parameters:
-                raise ValueError('parameters have no meaning with argv = "any"')
-            return
-        if self.name is None:
-            raise ValueError('name is required (only argv = "any" can do without)')
-        order = placeholders(self.argv)
+        if not isinstance(self.argv, str):
+            if self.name is None:
+                raise ValueError('name is required (only argv = "any" can do without)')
+            self._check_parameters(self.argv)
+            if self.shell:
+                self._check_line(self.argv)
+        elif self.parameters:
+            raise ValueError('parameters have no meaning with argv = "any"')
+        if not isinstance(self.log, str):
+            self._check_log(self.log)
+        if self.python:
+            self._check_python()
+        if self.fresh is not None and (self.stdin != "none" or self.tty):
+            raise ValueError("fresh goes without tty and stdin: what is shared takes no input")
+
+    def _check_python(self) -> None:
+        if self.takes_any:
+            raise ValueError("with python = true the first word of argv has to name the command")
+        for name in _OF_PROCESSES:
+            if self.limits.table if name == "limits" else getattr(self, name):
+                raise ValueError(f"{name} has no meaning with python = true: there is no process")
+
+    def _check_parameters(self, argv: tuple[str, ...]) -> None:
+        order = placeholders(argv)
         for parameter in order:
             if parameter not in self.parameters:
                 raise ValueError(
@@ -146,10 +145,26 @@ class CommandRule:
                 if position != len(order) - 1:
                     raise ValueError(f"parameters.{parameter}: rest is for the last one")
                 whole = f"{{{parameter}}}"
-                if any(parameter in placeholders([w]) and w != whole for w in self.argv):
+                if any(parameter in placeholders([w]) and w != whole for w in argv):
                     raise ValueError(
                         f"parameters.{parameter}: with rest, {whole} has to be a whole word"
                     )
+
+    def _check_line(self, argv: tuple[str, ...]) -> None:
+        for word in argv[1:]:
+            if [f"{{{name}}}" for name in placeholders([word])] != [word]:
+                raise ValueError(
+                    "with shell = true the first word of argv is the whole line, and behind it "
+                    'are parameters alone, such as "{path}", which the line has as "$1" ...; '
+                    f"found {word[:80]!a}"
+                )
+
+    def _check_log(self, shown: tuple[str, ...]) -> None:
+        for parameter in shown:
+            if parameter not in self.parameters:
+                raise ValueError(f"log: there is no parameter {parameter[:80]!a}")
+            if self.parameters[parameter].secret:
+                raise ValueError(f"log: the parameter {parameter} is secret")
 
     @property
     def takes_any(self) -> bool:
@@ -161,23 +176,50 @@ class CommandRule:
         """What the rule is called in logs and messages."""
         return self.name if self.name is not None else 'argv = "any"'
 
+    def shows(self, parameter: str) -> bool:
+        """Whether the audit may show what a parameter was."""
+        if self.parameters[parameter].secret:
+            return False
+        return self.log == "all" or parameter in self.log
+
     def denies(self, identity: str, groups: Collection[str]) -> bool:
         """Whether ``deny`` names the identity or one of its groups."""
         return _names(self.deny, identity, groups)
 
     def allows(self, identity: str, groups: Collection[str]) -> bool:
-        """Whether ``allow`` does; ``deny`` has to be asked before."""
+        """Whether ``allow`` does; ``deny`` and :meth:`admits_from` have to be asked too."""
         return _names(self.allow, identity, groups)
 
-    def admits(self, identity: str, groups: Collection[str]) -> bool:
-        """Whether the identity may run this."""
-        return self.allows(identity, groups) and not self.denies(identity, groups)
+    def admits_from(self, origin: str | None) -> bool:
+        """Whether a client may be where it is.
+
+        :param origin: an IP address, or ``unix``; ``None``: not known, which only a rule without
+            ``from`` admits.
+        """
+        return rule_values.comes_from(self.origins, origin)
+
+    def admits(self, identity: str, groups: Collection[str], origin: str | None) -> bool:
+        """Whether the identity may run this from there."""
+        return (
+            self.allows(identity, groups)
+            and not self.denies(identity, groups)
+            and self.admits_from(origin)
+        )
 
     def passes(self, variable: str) -> bool:
         """Whether a client may set this environment variable."""
-        if not _ENV_NAME.fullmatch(variable):
+        if not rule_values.ENV_NAME.fullmatch(variable):
             return False
         return any(fnmatch.fnmatchcase(variable, pattern) for pattern in self.pass_env)
+
+    def take(self, words: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Make the argv of a rule for any.
+
+        :param words: all that the client sent.
+        """
+        if not self.shell:
+            return tuple(words)
+        return (_SHELL, b"-c", b" ".join(words))
 
     def bind(
         self, words: Sequence[bytes]
@@ -206,7 +248,11 @@ class CommandRule:
         if left:
             most = len(words) - len(left)
             raise Unfit(f"takes {most or 'no'} word{'s' * (most != 1)}, not {len(words)}")
-        return substitute(self.argv, values), values
+        argv = substitute(self.argv, values)
+        if self.shell:
+            # The word behind the line is the shell's $0.
+            argv = (_SHELL, b"-c", argv[0], b"sh", *argv[1:])
+        return argv, values
 
 
 def _names(entries: tuple[str, ...], identity: str, groups: Collection[str]) -> bool:

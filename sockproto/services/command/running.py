@@ -12,10 +12,14 @@ from zope.interface import implementer
 
 from sockproto.interfaces import IChannel, IRunObserver, IServedChannel
 from sockproto.logs import Logger
+from sockproto.services.command.auditing import Trail, Why
 from sockproto.services.command.pipes import InputPipe, OutputPipe
 from sockproto.services.command.processes import ProcessHost, Run, Spawn
+from sockproto.services.command.processes_pipes import set_window
+from sockproto.services.command.terminal_input import TerminalInput
 from sockproto.wire.commands import CommandResult
 from sockproto.wire.messages import Stream
+from sockproto.wire.terminal import decode_window
 
 __all__ = ["RunningCommand"]
 
@@ -41,6 +45,7 @@ class RunningCommand:
     :param drainSeconds: how long others may hold its pipes after its end.
     :param finishAlone: whether it goes on when its client is lost.
     :param slotFree: called once it takes no slot any longer: its processes have ended.
+    :param trail: hears of it for the audit, if there is one.
     """
 
     _log = Logger()
@@ -58,6 +63,7 @@ class RunningCommand:
         drainSeconds: float,
         finishAlone: bool,
         slotFree: Callable[[RunningCommand], None],
+        trail: Trail | None = None,
     ) -> None:
         self._reactor = reactor
         self._channel: IChannel | None = channel
@@ -66,6 +72,7 @@ class RunningCommand:
         self._drainSeconds = drainSeconds
         self._finishAlone = finishAlone
         self._slotFree = slotFree
+        self._trail = Trail.unheard() if trail is None else trail
         self._state = _State.STARTING
         self._ending = False
         self._discarding = False
@@ -75,9 +82,11 @@ class RunningCommand:
         self._exitStatus: int | None = None
         self._signal: str | None = None
         self._who = f"{channel.principal.identity} from {channel.principal.address}"
+        self._onTerminal = spawn.terminal is not None
         self._run: Run = host.spawn(spawn, self)
+        carrier = TerminalInput if self._onTerminal else InputPipe
         self._stdin = (
-            None if self._run.stdin is None else InputPipe(reactor, self._run.stdin, channel)
+            None if self._run.stdin is None else carrier(reactor, self._run.stdin, channel)
         )
         self._outputs: dict[int, OutputPipe] = {
             stream: OutputPipe(
@@ -90,7 +99,7 @@ class RunningCommand:
             if descriptor is not None
         }
         self._timer: IDelayedCall | None = (
-            None if timeout is None else reactor.callLater(timeout, self._outOfTime)
+            None if timeout is None else reactor.callLater(timeout, self.outOfTime)
         )
 
     # What becomes of the process
@@ -121,6 +130,7 @@ class RunningCommand:
         """The leader has ended."""
         self._state = _State.EXITED
         self._exitStatus, self._signal = exit_status, signal
+        self._trail.exited()
         if self._stdin is not None and self._channel is None:
             self._stdin.close()
         elif self._stdin is not None:
@@ -155,6 +165,8 @@ class RunningCommand:
         for output in self._outputs.values():
             output.close()
         self._slotFree(self)
+        self._trail.because(Why.LOST if code == "lost" else Why.NOT_STARTED)
+        self._trail.over(truncated=self._truncated, code=code)
         if channel is not None:
             channel.fail(code, message)
 
@@ -162,6 +174,7 @@ class RunningCommand:
 
     def dataReceived(self, data: bytes) -> None:
         """Input for the command."""
+        self._trail.received(len(data))
         if self._stdin is not None:
             self._stdin.write(data)
 
@@ -181,7 +194,11 @@ class RunningCommand:
             self._outputs[stream].creditReceived()
 
     def controlReceived(self, body: Mapping[str, Any]) -> None:
-        """A signal for the command; what is not known is ignored."""
+        """A signal for the command, or a size for its terminal; what is not known is ignored."""
+        window = decode_window(body.get("window"))
+        output = self._outputs.get(Stream.OUT)
+        if window is not None and self._onTerminal and output is not None and not output.isClosed:
+            set_window(output.fileno(), *window)
         name = body.get("signal")
         if isinstance(name, str) and self._state is _State.RUNNING:
             # One that does not exist is not even logged: a client could fill the log with them.
@@ -191,7 +208,7 @@ class RunningCommand:
     def cancelled(self) -> None:
         """The client wants it ended, and none of its output."""
         self._discard()
-        self.end()
+        self.end(Why.CANCEL)
         self._closeWhenDone()
 
     def connectionLost(self) -> None:
@@ -203,13 +220,20 @@ class RunningCommand:
             if self._stdin is not None:
                 self._stdin.end()
         else:
-            self.end()
+            self.end(Why.DISCONNECT)
 
-    def end(self) -> None:
+    def end(self, why: Why = Why.SHUTDOWN) -> None:
         """End it, with its whole tree; a command that has ended by itself left behind what it meant
-        to."""
+        to.
+
+        :param why: for the audit.
+        """
         if self._state in (_State.STARTING, _State.RUNNING) and not self._ending:
             self._ending = True
+            self._trail.because(why)
+            if self._onTerminal:
+                # What a terminal says whose line is cut: a shell on it takes no notice of TERM.
+                self._run.signal("HUP")
             self._run.end()
 
     # Its output and its time
@@ -217,9 +241,11 @@ class RunningCommand:
     def _permit(self, count: int) -> int:
         """How much of so many bytes of output may pass."""
         if self._left is None:
+            self._trail.sent(count)
             return count
         permitted = min(count, self._left)
         self._left -= permitted
+        self._trail.sent(permitted)
         if permitted < count:
             self._truncated = True
             self._reactor.callLater(0, self._overLimit)
@@ -227,7 +253,7 @@ class RunningCommand:
 
     def _overLimit(self) -> None:
         self._discard()
-        self.end()
+        self.end(Why.OUTPUT_LIMIT)
         self._closeWhenDone()
 
     def _discard(self) -> None:
@@ -236,16 +262,17 @@ class RunningCommand:
             if not output.isClosed:
                 output.discard()
 
-    def _outOfTime(self) -> None:
-        self._timer = None
+    def outOfTime(self) -> None:
+        """Its time is up: end it, unless it has ended by itself."""
+        self._cancelTimer()
         if self._state in (_State.STARTING, _State.RUNNING):
             self._timedOut = True
-            self.end()
+            self.end(Why.TIMEOUT)
 
     def _cancelTimer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def _streamOver(self, stream: int) -> None:
         """Nothing more will come on a stream."""
@@ -262,6 +289,7 @@ class RunningCommand:
         self._state = _State.OVER
         for output in self._outputs.values():
             output.close()
+        self._trail.over(self._exitStatus, self._signal, self._truncated)
         if self._channel is not None:
             self._channel.close(
                 CommandResult(

@@ -13,15 +13,12 @@ from zope.interface import implementer
 from sockproto.interfaces import IChannel, IChannelService
 from sockproto.limits import Limits
 from sockproto.logs import Logger
-from sockproto.services.command.environment import (
-    asking_environment,
-    base_environment,
-    home_folder,
-)
-from sockproto.services.command.processes import ProcessHost, Spawn
+from sockproto.services.command.auditing import CommandAudit
+from sockproto.services.command.processes import ProcessHost
 from sockproto.services.command.rule import CommandRule
 from sockproto.services.command.rules import CommandRules
 from sockproto.services.command.running import RunningCommand
+from sockproto.services.command.spawning import Spawning
 from sockproto.wire.commands import CommandRequest
 
 __all__ = ["CommandService"]
@@ -38,17 +35,25 @@ class CommandService:
     :param host: what spawns them.
     :param rules: who may run what; may be replaced while commands run.
     :param limits: how many at once, and what holds where a rule says nothing.
+    :param audit: is told of everything; nobody is unless given.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, host: ProcessHost, rules: CommandRules, limits: Limits
+        self,
+        reactor: Any,
+        host: ProcessHost,
+        rules: CommandRules,
+        limits: Limits,
+        audit: CommandAudit | None = None,
     ) -> None:
         self._reactor = reactor
         self._host = host
         self._rules = rules
         self._limits = limits
+        self._spawning = Spawning(limits.kill_seconds)
+        self._audit = CommandAudit() if audit is None else audit
         # Rules are known by their names, which a reload leaves; those without one by themselves.
         self._running: dict[RunningCommand, str | CommandRule] = {}
         self._perRule: Counter[str | CommandRule] = Counter()
@@ -63,6 +68,7 @@ class CommandService:
         """Have other rules and limits hold for the commands to come."""
         self._rules = rules
         self._limits = limits
+        self._spawning = Spawning(limits.kill_seconds)
 
     def open(self, channel: IChannel, request: Mapping[str, Any]) -> RunningCommand | None:
         """Run a command, or reject the channel.
@@ -71,27 +77,31 @@ class CommandService:
         """
         asked = CommandRequest.decode(request)
         principal = channel.principal
-        decision = self._rules.decide(principal.identity, principal.groups, asked.argv)
+        decision = self._rules.decide(
+            principal.identity, principal.groups, asked.argv, principal.origin
+        )
         rule = decision.rule
         code, message = decision.code, decision.message
         if decision.allowed:
             assert rule is not None
             code, message = self._objection(rule, asked)
         if code or rule is None:
+            reason = message if decision.allowed else decision.reason
+            self._audit.denied(principal, asked.argv, rule, self._rules.rules, code, reason)
             self._log.warn(
                 "{identity} from {address} was refused {word}: {code}: {reason}",
                 identity=principal.identity,
                 address=principal.address,
                 word=_shown(asked.argv[0]),
                 code=code,
-                reason=message if decision.allowed else decision.reason,
+                reason=reason,
             )
             channel.reject(code, message)
             return None
         command = RunningCommand(
             self._reactor,
             self._host,
-            self._spawn(rule, decision.argv, asked, channel),
+            self._spawning.spawn(rule, decision.argv, asked, principal),
             channel,
             label=_label(rule, decision.argv),
             timeout=min(filter(None, (rule.timeout, asked.timeout)), default=None),
@@ -99,6 +109,7 @@ class CommandService:
             drainSeconds=self._limits.drain_seconds,
             finishAlone=rule.on_disconnect == "finish",
             slotFree=self._slotFree,
+            trail=self._audit.begin(principal, rule, decision),
         )
         self._running[command] = _key(rule)
         self._perRule[_key(rule)] += 1
@@ -110,7 +121,9 @@ class CommandService:
             return "busy", f"{len(self._running)} commands are running, which is the limit"
         if rule.concurrency is not None and self._perRule[_key(rule)] >= rule.concurrency:
             return "busy", f"{rule.label} is running {rule.concurrency} times, which is its limit"
-        if asked.stdin and rule.stdin == "none":
+        if asked.terminal is not None and not rule.tty:
+            return "refused", f"{rule.label} does not run on a terminal"
+        if asked.stdin and asked.terminal is None and rule.stdin == "none":
             return "refused", f"{rule.label} takes no input"
         if asked.cwd is not None and not rule.takes_any:
             return "refused", f"{rule.label} does not let the client choose the working directory"
@@ -118,31 +131,6 @@ class CommandService:
             if not rule.passes(os.fsdecode(name)):
                 return "refused", f"{rule.label} does not let the client set {_shown(name)}"
         return "", ""
-
-    def _spawn(
-        self,
-        rule: CommandRule,
-        argv: tuple[bytes, ...],
-        asked: CommandRequest,
-        channel: IChannel,
-    ) -> Spawn:
-        home = home_folder()
-        chosen = rule.cwd or home
-        if asked.cwd is not None:
-            chosen = os.path.join(chosen, os.fsdecode(asked.cwd))
-        sent = {os.fsdecode(name): os.fsdecode(value) for name, value in asked.env.items()}
-        return Spawn(
-            argv=tuple(map(os.fsdecode, argv)),
-            env={
-                **base_environment(),
-                **sent,
-                **rule.env,
-                **asking_environment(channel.principal, rule.label),
-            },
-            cwd=chosen,
-            stdin=asked.stdin,
-            grace=self._limits.kill_seconds,
-        )
 
     def _slotFree(self, command: RunningCommand) -> None:
         key = self._running.pop(command, None)

@@ -10,7 +10,7 @@ from attrs import Attribute, evolve, field, frozen
 
 from sockproto.limits import Bytes, Seconds
 
-__all__ = ["DIALECTS", "TutorialSettings", "problems_of"]
+__all__ = ["DIALECTS", "TutorialSettings", "misplaced", "missing"]
 
 #: The services, by their names in ``[[listen]]``.
 DIALECTS = (
@@ -45,6 +45,11 @@ def _a_folder(_instance: Any, _attribute: Attribute[Any], value: str | None) -> 
         raise ValueError(f"folder: expected a path, found {value[:80]!a}")
 
 
+def _at_home(path: str | None) -> str | None:
+    """A path in which ``~`` is what it stands for."""
+    return None if path is None else os.path.expanduser(path)
+
+
 def _from(low: float, high: float) -> Any:
     def check(_instance: Any, attribute: Attribute[Any], value: float) -> None:
         if not low <= value <= high:
@@ -66,7 +71,7 @@ class TutorialSettings:
     """
 
     secret: str | None = field(default=None, validator=_a_secret, repr=False)
-    folder: str | None = field(default=None, validator=_a_folder)
+    folder: str | None = field(default=None, converter=_at_home, validator=_a_folder)
     #: Longer than a client on the same machine takes from one recv to the next; nobody notices it.
     gap: Seconds = field(default=0.05, validator=_from(0, 10))
     encoding: Literal["utf-8", "gbk"] = "utf-8"
@@ -83,26 +88,29 @@ class TutorialSettings:
         """The same, with a path that is relative to a folder made absolute."""
         if self.folder is None:
             return self
-        return evolve(self, folder=os.path.join(folder, os.path.expanduser(self.folder)))
+        return evolve(self, folder=os.path.join(folder, self.folder))
 
 
-def problems_of(service: str, is_local: bool, settings: TutorialSettings) -> list[str]:
-    """What speaks against a listener.
+def misplaced(service: str, is_local: bool) -> str | None:
+    """What is wrong with where a service listens.
 
-    :param service: its service; one that is no dialect has no problems here.
+    :param service: one that is no dialect is at its place anywhere.
     :param is_local: whether only this machine can reach it.
-    :param settings: ``[tutorial]``.
-    :return: a line for each.
     """
-    if service not in DIALECTS:
-        return []
-    problems = []
-    if not is_local:
-        problems.append(
-            f"{service} is for this machine only: expected an address of 127.0.0.0/8, ::1 or a "
-            "Unix socket (interface=127.0.0.1)"
-        )
+    if service not in DIALECTS or is_local:
+        return None
+    return (
+        f"{service} is for this machine only: expected an address of 127.0.0.0/8, ::1 or a Unix "
+        "socket, as in tcp:8080:interface=127.0.0.1"
+    )
+
+
+def missing(service: str, settings: TutorialSettings) -> str | None:
+    """What a dialect lacks to be served: to be asked of a whole configuration.
+
+    :param service: one that is no dialect lacks nothing.
+    """
     needed = _NEEDED.get(service)
-    if needed is not None and getattr(settings, needed) is None:
-        problems.append(f"{service} needs {needed} in [tutorial]")
-    return problems
+    if needed is None or getattr(settings, needed) is not None:
+        return None
+    return f"{service} needs {needed} in [tutorial]"

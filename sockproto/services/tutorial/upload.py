@@ -64,7 +64,7 @@ class UploadJsonProtocol(DialectProtocol):
         try:
             self._upload = self.factory.folder.upload(name, size, md5)
         except Unavailable as error:
-            raise RemoteProtocolError(f"{name}: {error}") from None
+            raise RemoteProtocolError(f"{error}: {name}") from None
         if size:
             self.expect(Piecewise(size, self._pieceReceived), lambda _: self._complete())
         else:
@@ -83,7 +83,7 @@ class UploadJsonProtocol(DialectProtocol):
         assert upload is not None
         if not upload.is_right:
             upload.drop()
-            raise RemoteProtocolError(f"{upload.name}: the digest does not agree")
+            raise RemoteProtocolError(f"the digest does not agree: {upload.name}")
         storing = self.factory.aside(upload.publish)
         storing.addBoth(self._stored, upload)
         storing.addErrback(lambda failure: self._log.failure("storing failed", failure))
@@ -92,7 +92,7 @@ class UploadJsonProtocol(DialectProtocol):
         upload.drop()
         if isinstance(result, Failure):
             result.trap(OSError)
-            self.broken(f"{upload.name}: cannot be stored: {result.getErrorMessage()}")
+            self.broken(f"cannot be stored: {result.getErrorMessage()}: {upload.name}")
             return
         self._log.info(
             "{service}: {peer} stored {name}, {size} bytes",
@@ -116,7 +116,7 @@ class UploadJsonProtocol(DialectProtocol):
         upload, self._upload = self._upload, None
         if upload is not None:
             upload.drop()
-            self.factory.complain(self.address, f"{upload.name}: not all of it came")
+            self.factory.complain(self.address, f"not all of it came: {upload.name}")
 
 
 class UploadJsonFactory(DialectFactory):
