@@ -3,6 +3,7 @@
 #   make serve       the agent on loopback, in the foreground
 #   make tutorials   servers for the clients of socket tutorials, in the foreground
 #   make test        all tests under trial and under pytest
+#   make test-reactor  Twisted's own tests of reactors, over the reactor on uvloop
 #   make lint        ruff, and docutils over the documents
 #   make types       mypy
 #   make packaging   the sdist and the wheel, in fresh environments
@@ -26,7 +27,7 @@ SERVE = --listen agent=tcp:7100:interface=127.0.0.1
 BIN = .venv/bin
 SET_UP = @PYTHON='$(PYTHON)' sh tools/set-up
 
-.PHONY: help serve tutorials test lint types packaging check clean
+.PHONY: help serve tutorials test test-reactor lint types packaging check clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -45,6 +46,10 @@ tutorials:
 test:
 	$(SET_UP) test
 	@exec $(BIN)/python tools/run_tests.py
+
+test-reactor:
+	$(SET_UP) reactor-test
+	@exec $(BIN)/python tools/run_reactor_tests.py
 
 lint:
 	$(SET_UP) dev

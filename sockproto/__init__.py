@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sockproto.services.command.rules import CommandRules
     from sockproto.services.command.service import CommandService
     from sockproto.session import AgentFactory
+    from sockproto.wire.terminal import Terminal
 
 # Where each public name lives.  They are imported when they are first asked for, so that the client
 # program does not pay for Twisted (PEP 562).
@@ -60,6 +61,7 @@ _HOMES = {
     "Server": "server.service",
     "Session": "client",
     "SockprotoError": "errors",
+    "Terminal": "wire.terminal",
     "connect": "client",
     "new_key": "key",
 }
@@ -91,6 +93,7 @@ __all__ = [
     "Server",
     "Session",
     "SockprotoError",
+    "Terminal",
     "connect",
     "new_key",
 ]

@@ -9,13 +9,14 @@ import socket
 
 from attrs import field, frozen
 
+from sockproto.hosts import known_hosts
 from sockproto.key import Key
 from sockproto.keyring import Keyring
 from sockproto.keyring_file import default_path
 from sockproto.target import Target
 from sockproto.wire.handshake import Binding, ClientHandshake
 
-__all__ = ["Credentials", "credentials_for", "default_client_id"]
+__all__ = ["Credentials", "credentials_for", "default_client_id", "target_and_credentials"]
 
 
 def default_client_id() -> str:
@@ -60,24 +61,57 @@ class Credentials:
         )
 
 
+def target_and_credentials(
+    where: str,
+    key: Key | str | os.PathLike[str] | None = None,
+    identity: str | None = None,
+    server_id: str | None = None,
+    plaintext: bool = False,
+) -> tuple[Target, Credentials]:
+    """Where an agent is, and what to log in there with.
+
+    :param where: WHERE, or the name of a host in the client's configuration; what the other
+        arguments say goes before what stands there.
+    :param key: as for :func:`credentials_for`, as are the next two.
+    :param plaintext: allow ``tcp:`` to other machines.
+    :raises ConfigurationError: there is no such place, or the client's configuration is wrong.
+    :raises KeyringError: there is no fitting key, or it is a master and the server has no name.
+    """
+    host = known_hosts(where, os.environ).find(where)
+    if host is None:
+        target = Target.parse(where, plaintext)
+        return target, credentials_for(target, key, identity, server_id)
+    target = Target.parse(host.connect, plaintext or host.plaintext)
+    return target, credentials_for(
+        target,
+        host.keyring if key is None else key,
+        identity or host.identity,
+        server_id or host.server_id,
+        host.name,
+    )
+
+
 def credentials_for(
     target: Target | None,
     key: Key | str | os.PathLike[str] | None = None,
-    identity: str = "owner",
+    identity: str | None = None,
     server_id: str | None = None,
+    name: str | None = None,
 ) -> Credentials:
     """What to log in with at an agent's address.
 
     :param target: where, or ``None`` for an endpoint of the program's own.
     :param key: a key, or the path of a keyring; the user's own keyring unless given.
-    :param identity: whose key to take from a keyring: the newest that is valid there.
+    :param identity: whose key to take from a keyring, ``owner`` unless given: the newest that is
+        valid there.
     :param server_id: the server to expect.  A master key needs one: the host's name unless given.
+    :param name: what the host is called, where that is not what it is connected to by.
     :raises KeyringError: there is no fitting key, or it is a master and the server has no name.
     """
-    host = server_id or (target.host if target is not None else None) or None
+    host = server_id or name or (target.host if target is not None else None) or None
     if not isinstance(key, Key):
         keyring = Keyring.load(default_path(os.environ) if key is None else key)
-        key = keyring.newest(identity, host)
+        key = keyring.newest(identity or "owner", host)
     if key.master is not None and server_id is None:
         server_id = host
     key.secret_for(server_id)

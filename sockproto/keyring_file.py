@@ -10,11 +10,20 @@ from sockproto.key import Key
 from sockproto.keyring import Keyring
 from sockproto.private_file import FileState, file_state
 
-__all__ = ["KeyringFile", "default_path"]
+__all__ = ["KeyringFile", "default_path", "user_folder"]
 
 
 def default_path(environ: Mapping[str, str]) -> str:
-    """The path of a user's own keyring, by the XDG Base Directory Specification.
+    """The path of a user's own keyring.
+
+    :param environ: as for :func:`user_folder`.
+    :raises KeyringError: no such folder is known.
+    """
+    return os.path.join(user_folder(environ), "keyring.toml")
+
+
+def user_folder(environ: Mapping[str, str]) -> str:
+    """The folder of a user's own configuration, by the XDG Base Directory Specification.
 
     :param environ: the environment: XDG_CONFIG_HOME, else HOME, else the user's entry in the
         password database.
@@ -34,7 +43,7 @@ def default_path(environ: Mapping[str, str]) -> str:
                     "no keyring is named, and there is no home folder to look in"
                 ) from None
         folder = os.path.join(home, ".config")
-    return os.path.join(folder, "sockproto", "keyring.toml")
+    return os.path.join(folder, "sockproto")
 
 
 class KeyringFile:

@@ -172,7 +172,10 @@ class ServedTestCase:
     knows no ``setUpClass``.
 
     :ivar server: the server.
+    :ivar rules: what its configuration has behind the usual.
     """
+
+    rules = ""
 
     @property
     def server(self) -> AgentServer:
@@ -180,7 +183,7 @@ class ServedTestCase:
         owner, server = _shared.get(None, (None, None))
         if owner is not type(self) or server is None:
             _stop_shared()
-            server = AgentServer()
+            server = AgentServer(_CONFIGURATION + self.rules)
             _shared[None] = (type(self), server)
         return server
 

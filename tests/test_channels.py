@@ -415,6 +415,17 @@ class StreamTests(SynchronousTestCase):
                     frame = pack(kind, self.channel, body)
                     self.assertRaises(RemoteProtocolError, self.hears, side, frame)
 
+    def test_exactBodies(self) -> None:
+        """END and STOP have a stream and nothing else, CREDIT a stream and an amount."""
+        for kind in (FrameType.END, FrameType.STOP, FrameType.CREDIT):
+            for body in (b"", b"\1\1", b"\0\0", b"\1\0\0\0", b"\1\0\0\0\1\0"):
+                frame = pack(kind, self.channel, body)
+                for side in (self.client, self.server):
+                    self.assertRaises(RemoteProtocolError, self.hears, side, frame)
+        self.assertRaises(
+            RemoteProtocolError, self.hears, self.client, pack(FrameType.DATA, self.channel)
+        )
+
     def test_noChannel(self) -> None:
         """On a channel that is over, or was never there, nothing can be sent or has credit."""
         connection, server = self.connection, self.server

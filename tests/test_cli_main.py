@@ -119,7 +119,7 @@ class OptionsTests(ProgramCase):
             ConnectionOptions(
                 where="tcp:127.0.0.1:7100",
                 keyring=None,
-                identity="owner",
+                identity=None,
                 server_id=None,
                 plaintext=False,
             ),
@@ -149,7 +149,7 @@ class OptionsTests(ProgramCase):
         self.assertEqual(self.optionsOf("say", *args, "hello"), expected)
         self.assertEqual(self.optionsOf("say", "hello", *args), expected)
         self.assertEqual(self.optionsOf(*args[:3], "say", *args[3:]), expected)
-        rest = evolve(expected, identity="owner", given=expected.given - {"identity"})
+        rest = evolve(expected, identity=None, given=expected.given - {"identity"})
         without = args[:3] + args[5:]
         self.assertEqual(self.optionsOf("things", *without, "look"), rest)
         self.assertEqual(self.optionsOf("things", "look", *without), rest)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from struct import pack
-from typing import IO, Any
+from typing import Any
 
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,7 +23,7 @@ from tests.scripted import ScriptedTestCase, unused_port
 from tests.servers import PATIENCE, client, client_environment
 
 _PAIR = """
-import sys
+import ctypes
 from datetime import UTC
 from twisted.internet import reactor
 from sockproto.datagrams import AnsweringProtocol, DatagramGuard
@@ -32,6 +32,7 @@ from sockproto.services.clock import DaytimeFactory, TimeFactory, WallClock
 from sockproto.services.echo import EchoFactory, echo
 from sockproto.services.ntp import NTPServer
 
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: it does not outlive the tests
 guard = DatagramGuard(Limits(datagram_burst=1000), reactor.seconds)
 wall = WallClock(UTC)
 for name, answer in (
@@ -46,37 +47,15 @@ for factory in (EchoFactory(reactor), DaytimeFactory(reactor, wall), TimeFactory
     print(f"tcp-{factory.service}", port.getHost().port)
 print("end", 0, flush=True)
 
-
-def ended():
-    if not sys.stdin.buffer.raw.read(1):
-        reactor.stop()
-
-
-class Watch:
-    def fileno(self):
-        return 0
-
-    def doRead(self):
-        reactor.stop()
-
-    def connectionLost(self, reason):
-        pass
-
-    def logPrefix(self):
-        return "stdin"
-
-
-reactor.addReader(Watch())
 reactor.run()
 """
 
 
 def start_pair() -> tuple[subprocess.Popen[bytes], dict[str, int]]:
-    """Our own services in a process that ends with its input; their ports."""
+    """Our own services in a process of their own; their ports."""
     process = subprocess.Popen(
         [sys.executable, "-c", _PAIR],
         env=client_environment(),
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -89,10 +68,9 @@ def start_pair() -> tuple[subprocess.Popen[bytes], dict[str, int]]:
 
 def stop_pair(process: subprocess.Popen[bytes]) -> None:
     """End it."""
-    streams: list[IO[bytes] | None] = [process.stdin, process.stdout]
-    for stream in streams:
-        if stream is not None:
-            stream.close()
+    process.terminate()
+    assert process.stdout is not None
+    process.stdout.close()
     process.wait(PATIENCE)
 
 
@@ -252,9 +230,7 @@ class ToldTests(TimeTestCase):
 
     def test_notClosed(self) -> None:
         """A server need not close; one that never comes to an end did not answer."""
-        hold = socket.socketpair()
-        self.addCleanup(lambda: [each.close() for each in hold])
-        kept = []
+        kept: list[socket.socket] = []
 
         def conversation(connection: socket.socket) -> None:
             connection.sendall(b"Now")
@@ -334,8 +310,12 @@ class NTPTests(TimeTestCase):
     def serve(self, *answers: Callable[[bytes], list[bytes]]) -> str:
         """A server that answers the first question by the first, and so on; the last stays."""
         left = list(answers)
-        port = self.datagrams(lambda data: (left.pop(0) if len(left) > 1 else left[0])(data))
-        return f"127.0.0.1:{port}"
+
+        def answer(data: bytes) -> list[bytes]:
+            current = left.pop(0) if len(left) > 1 else left[0]
+            return current(data)
+
+        return f"127.0.0.1:{self.datagrams(answer)}"
 
     def ntp(self, to: str, *argv: str) -> tuple[int, str, str]:
         return self.time("--protocol", "ntp", "--timeout=0.2", "--tries=1", "--to", to, *argv)
@@ -442,7 +422,7 @@ class PairTests(SynchronousTestCase):
         check = (
             "import sys, sockproto.cli.time, sockproto.cli.echo, sockproto.cli.shell\n"
             "heavy = {'twisted', 'zope', 'cattrs', 'OpenSSL', 'cryptography', 'tomlkit'}\n"
-            "sys.exit(', '.join(heavy & set(sys.modules)))"
+            "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
         )
         found = subprocess.run(
             [sys.executable, "-c", check],

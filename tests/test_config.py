@@ -152,22 +152,23 @@ class ReadingTests(FileTestCase):
         )
         disk, free = read.commands
         self.assertEqual(
-            attrs.asdict(disk, recurse=False, filter=attrs.filters.exclude("parameters")),
-            {
-                "name": "disk",
-                "argv": ("df", "-h", "{path}"),
-                "summary": "Free space",
-                "allow": ("ops", "group:monitoring"),
-                "deny": ("mallory",),
-                "timeout": 90.0,
-                "max_output": 1_048_576,
-                "stdin": "stream",
-                "concurrency": 4,
-                "cwd": "/tmp",
-                "env": {"LANG": "C"},
-                "pass_env": ("TZ",),
-                "on_disconnect": "finish",
-            },
+            disk,
+            CommandRule(
+                name="disk",
+                argv=("df", "-h", "{path}"),
+                summary="Free space",
+                allow=("ops", "group:monitoring"),
+                deny=("mallory",),
+                timeout=90.0,
+                max_output=1_048_576,
+                stdin="stream",
+                concurrency=4,
+                cwd="/tmp",
+                env={"LANG": "C"},
+                pass_env=("TZ",),
+                on_disconnect="finish",
+                parameters={"path": Parameter(pattern="/.*", default="/")},
+            ),
         )
         self.assertEqual(disk.parameters["path"].default, "/")
         self.assertEqual((free.name, free.argv), (None, "any"))

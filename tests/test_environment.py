@@ -9,6 +9,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from sockproto.services.command import environment
+from sockproto.services.command.accounts import Account
 from sockproto.services.command.environment import (
     asking_environment,
     base_environment,
@@ -56,7 +57,7 @@ class EnvironmentTests(SynchronousTestCase):
     def test_asking(self) -> None:
         """A command can read who asked, from where, and by which rule."""
         self.assertEqual(
-            asking_environment(PRINCIPAL, "disk"),
+            asking_environment(PRINCIPAL, "disk", [b"disk", b"/my files", b"\xff"]),
             {
                 "SOCKPROTO_IDENTITY": "ops",
                 "SOCKPROTO_CLIENT": "tester@here",
@@ -64,7 +65,29 @@ class EnvironmentTests(SynchronousTestCase):
                 "SOCKPROTO_COMMAND": "disk",
                 "REMOTE_USER": "ops",
                 "REMOTE_ADDR": "192.0.2.7",
+                "REMOTE_HOST": "192.0.2.7",
+                "REMCTL_COMMAND": "disk",
+                "SSH_ORIGINAL_COMMAND": "disk /my files \udcff",
             },
         )
-        unix = evolve(PRINCIPAL, host=None)
-        self.assertEqual(asking_environment(unix, "disk")["REMOTE_ADDR"], "")
+        unix = asking_environment(evolve(PRINCIPAL, host=None), "disk")
+        self.assertEqual((unix["REMOTE_ADDR"], unix["REMOTE_HOST"]), ("", "localhost"))
+
+    def test_longLine(self) -> None:
+        """A line that would count much against the room for arguments is left out."""
+        found = asking_environment(PRINCIPAL, "any", [b"echo", b"x" * 100_000])
+        self.assertEqual(found["REMCTL_COMMAND"], "echo")
+        self.assertNotIn("SSH_ORIGINAL_COMMAND", found)
+
+    def test_account(self) -> None:
+        """HOME, USER, LOGNAME and SHELL are those of the rule's user; a home that is not there is
+        the root."""
+        account = Account(4711, 4711, (), "ops", "/nope", "/bin/dash")
+        found = base_environment({"PATH": "/bin", "HOME": "/root"}, account)
+        self.assertEqual(
+            [found[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", "PATH")],
+            ["/", "ops", "ops", "/bin/dash", "/bin"],
+        )
+        self.assertEqual(home_folder({}, evolve(account, home="/tmp")), "/tmp")
+        own = evolve(account, uid=None)
+        self.assertEqual(base_environment({}, own), base_environment({}))

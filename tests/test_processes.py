@@ -207,8 +207,8 @@ class HostedTestCase(TestCase):
     @property
     def hostPid(self) -> int:
         """The pid of the host process."""
-        assert self.host.pid is not None
-        return self.host.pid
+        (pid,) = self.host.pids
+        return pid
 
     def spawn(self, *argv: str, **settings: Any) -> Command:
         """Spawn a command."""

@@ -204,7 +204,7 @@ class DecideTests(SynchronousTestCase):
         decision = CommandRules(rules).decide(identity, groups, words)
         if decision.allowed:
             assert decision.rule is not None
-            self.assertTrue(decision.rule.admits(identity, groups))
+            self.assertTrue(decision.rule.admits(identity, groups, None))
             self.assertTrue(decision.rule.takes_any or decision.rule.name == words[0])
             self.assertTrue(decision.argv)
         else:

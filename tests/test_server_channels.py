@@ -137,11 +137,11 @@ class ServerTests(SynchronousTestCase):
                     self.assertEqual(server.channels, before)
 
     def test_fail(self) -> None:
-        """A channel that comes to nothing is rejected where it was not accepted, else closed."""
+        """A channel that comes to nothing is rejected while it may be accepted, else closed."""
         body = encode_json({"code": "lost", "message": "m"})
         for state, kind, expected in (
             ("OPENING", FrameType.REJECT, body),
-            ("WITHDRAWN", FrameType.REJECT, body),
+            ("WITHDRAWN", FrameType.CLOSE, b'{"error":' + body + b"}"),
             ("OPEN", FrameType.CLOSE, b'{"error":' + body + b"}"),
             ("CANCELLED", FrameType.CLOSE, b'{"error":' + body + b"}"),
         ):

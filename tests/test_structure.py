@@ -13,17 +13,18 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "names", "logs", "throttle"),
+    ("errors", "names", "logs", "tables", "throttle"),
     ("limits", "interfaces", "private_file"),
     ("wire",),
-    ("key", "result", "target", "tls", "admission", "output_credit", "outbox"),
+    ("key", "result", "target", "timeclient", "tls", "admission", "output_credit", "outbox"),
     ("keyring", "connections", "datagrams"),
     ("keyring_file", "keyring_edit"),
+    ("hosts",),
     ("credentials",),
     ("framing",),
     ("auth",),
     ("session", "memory"),
-    ("services", "client"),
+    ("services", "client", "reactor"),
     ("server", "blocking"),
     ("tap", "cli", "testing"),
     ("__main__", "examples"),

@@ -1,4 +1,4 @@
-"""Tests of [tutorial], of where the dialects may listen, and of the example that starts them all."""
+"""Tests of [tutorial], of where the dialects listen, and of the example that starts them all."""
 
 import os
 import tomllib
@@ -153,7 +153,7 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual([missing(service, settings) for service in DIALECTS], [None] * 9)
 
     def test_limited(self) -> None:
-        """Each command is for tutorial alone, has a time-out, and runs in a folder of the system."""
+        """Each command is for tutorial alone, has a time-out, and runs in a system folder."""
         for rule in self.rules.rules:
             self.assertEqual(rule.allow, ("tutorial",))
             self.assertIsNotNone(rule.timeout)

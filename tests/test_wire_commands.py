@@ -78,7 +78,8 @@ class RequestTests(SynchronousTestCase):
     def test_ofALine(self) -> None:
         """A line is no list of words, and nothing is no command."""
         for line in ("ls -l", b"ls -l"):
-            self.assertRaises(TypeError, CommandRequest.of, line)
+            error = self.assertRaises(TypeError, CommandRequest.of, line)
+            self.assertIn("ls -l", str(error))
         self.assertRaises(ValueError, CommandRequest.of, [])
 
     def test_ofATimeout(self) -> None:

@@ -86,11 +86,13 @@ class Connection:
         self.clock = clock
         self.protocol: Any = factory.buildProtocol(PEER)
         assert self.protocol is not None
-        self.transport: Any = StringTransport(peerAddress=PEER)
+        transport = StringTransport(peerAddress=PEER)
+        directlyProvides(transport, ITCPTransport)
+        self.transport: Any
+        self.transport = transport
         self.noDelay = False
         self.transport.setTcpNoDelay = self._setTcpNoDelay
         self.transport.abortConnection = self._abort
-        directlyProvides(self.transport, ITCPTransport)
         self.aborted = False
         self.protocol.makeConnection(self.transport)
 

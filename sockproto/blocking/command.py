@@ -13,6 +13,7 @@ from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result, ende
 from sockproto.wire.client_channels import ClientChannels
 from sockproto.wire.commands import CommandResult
 from sockproto.wire.messages import Stream
+from sockproto.wire.terminal import encode_window
 
 if TYPE_CHECKING:
     from sockproto.blocking.session import Session
@@ -167,6 +168,15 @@ class Command:
             name = signals.Signals(name).name
         if self._machine.is_open(self._channel):
             body = {"signal": name.removeprefix("SIG")}
+            self._session.send(self._machine.send_control(self._channel, body))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell of a new size of the terminal that it runs on.
+
+        :raises ValueError: it is no size.
+        """
+        body = encode_window(rows, columns)
+        if self._machine.is_open(self._channel):
             self._session.send(self._machine.send_control(self._channel, body))
 
     def cancel(self) -> None:

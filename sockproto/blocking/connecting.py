@@ -7,10 +7,10 @@ import time
 
 from sockproto.blocking.session import Session
 from sockproto.blocking.transport import PlainTransport, TLSTransport, Transport, open_socket
-from sockproto.credentials import Credentials, credentials_for
+from sockproto.credentials import Credentials, target_and_credentials
 from sockproto.errors import ConnectionLost, LoginFailed, RemoteProtocolError
 from sockproto.key import Key
-from sockproto.target import DEFAULT_WHERE, Target
+from sockproto.target import DEFAULT_WHERE
 from sockproto.wire.frames import FrameDecoder, encode_frame
 from sockproto.wire.handshake import Binding, Login
 from sockproto.wire.handshake_messages import MAX_MESSAGE
@@ -22,17 +22,19 @@ def connect(
     where: str = DEFAULT_WHERE,
     key: Key | str | os.PathLike[str] | None = None,
     *,
-    identity: str = "owner",
+    identity: str | None = None,
     server_id: str | None = None,
     plaintext: bool = False,
     timeout: float = 10.0,
 ) -> Session:
     """Connect to an agent, and log in.
 
-    :param where: ``tcp:HOST:PORT`` (plaintext, this machine only), ``unix:PATH``, or
-        ``HOST[:PORT]`` (TLS).
+    :param where: ``tcp:HOST:PORT`` (plaintext, this machine only), ``unix:PATH``,
+        ``HOST[:PORT]`` (TLS), or the name of a host in the client's configuration, which may
+        say what the other arguments leave open.
     :param key: a key, or the path of a keyring; the user's own keyring unless given.
-    :param identity: whose key to take from a keyring: the newest that is valid.
+    :param identity: whose key to take from a keyring, ``owner`` unless given: the newest that is
+        valid.
     :param server_id: the server to expect; any that holds the key's secret unless given.
     :param plaintext: allow ``tcp:`` to other machines.
     :param timeout: seconds for the connection, and again for the login.
@@ -41,8 +43,7 @@ def connect(
     :raises ConnectionLost: the agent said nothing after the login, or left.
     :raises KeyringError: no fitting key could be read.
     """
-    target = Target.parse(where, plaintext)
-    credentials = credentials_for(target, key, identity, server_id)
+    target, credentials = target_and_credentials(where, key, identity, server_id, plaintext)
     plain = PlainTransport(open_socket(target, timeout))
     transport: Transport = TLSTransport(plain, timeout) if target.tls else plain
     try:

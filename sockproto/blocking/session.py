@@ -26,6 +26,7 @@ from sockproto.wire.frames import FrameDecoder
 from sockproto.wire.handshake import Login
 from sockproto.wire.messages import Stream
 from sockproto.wire.settings import Settings
+from sockproto.wire.terminal import Terminal
 
 __all__ = ["Session"]
 
@@ -115,13 +116,15 @@ class Session:
         timeout: float | None = None,
         cwd: str | bytes | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
+        tty: Terminal | None = None,
     ) -> Command:
         """Start a command, and wait until it runs.
 
         :param stdin: whether it gets input, by :meth:`Command.write`.
+        :param tty: a terminal to run it on: that is its input too, and its output is all stdout.
         :raises AgentError: it was refused or is not there.
         """
-        request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=env)
+        request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=env, tty=tty)
         command = self.ask(request)
         command.wait_until_started()
         return command

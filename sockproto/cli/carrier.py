@@ -6,6 +6,8 @@ import os
 import select
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sockproto.blocking import Command, Session
 from sockproto.cli.descriptors import STDERR, STDIN, STDOUT
@@ -14,7 +16,10 @@ from sockproto.errors import AgentError
 from sockproto.result import Result
 from sockproto.wire.messages import Stream
 
-__all__ = ["Carrier"]
+if TYPE_CHECKING:
+    from sockproto.cli.terminal import LocalTerminal
+
+__all__ = ["Carrier", "write_output"]
 
 _DESCRIPTORS = {Stream.OUT: STDOUT, Stream.ERR: STDERR}
 _CHUNK = 65_536
@@ -28,6 +33,7 @@ class Carrier:
     :param session: where it runs.
     :param command: the command.
     :param interrupt: Ctrl-C, which ends the command.
+    :param terminal: our own, where the command runs on one: it is told of each new size.
     :param put: takes a stream's number and a piece of output, and says whether anybody wants more;
         our own stdout and stderr unless given.
     """
@@ -38,11 +44,13 @@ class Carrier:
         command: Command,
         interrupt: Interrupt,
         put: Callable[[int, bytes], bool] | None = None,
+        terminal: LocalTerminal | None = None,
     ) -> None:
         self._session = session
         self._command = command
         self._interrupt = interrupt
-        self._put = self._write if put is None else put
+        self._put = partial(write_output, interrupt) if put is None else put
+        self._terminal = terminal
 
     def carry(self, stdin: bool = False) -> Result:
         """Carry until the command has ended.
@@ -79,8 +87,13 @@ class Carrier:
         )
         if stdin:
             poll.register(STDIN, select.POLLIN)
+        if self._terminal is not None:
+            poll.register(self._terminal, select.POLLIN)
         limit = None if timeout is None else timeout * 1000
-        return any(ready == STDIN for ready, _ in self._interrupt.waiting(poll.poll, limit))
+        ready = dict(self._interrupt.waiting(poll.poll, limit))
+        if self._terminal is not None and self._terminal.fileno() in ready:
+            self._command.resize(*self._terminal.changed())
+        return STDIN in ready
 
     def _feed(self, room: int) -> bool:
         """Pass some input on.
@@ -97,23 +110,6 @@ class Carrier:
             self._command.end_input()
         return bool(data)
 
-    def _write(self, stream: int, data: bytes) -> bool:
-        """Write all of some output, and wait for whoever reads it, however long that takes.
-
-        :return: whether anybody wants more.
-        """
-        descriptor, rest = _DESCRIPTORS[Stream(stream)], memoryview(data)
-        try:
-            while rest:
-                try:
-                    rest = rest[self._interrupt.waiting(os.write, descriptor, rest) :]
-                except BlockingIOError:
-                    # Whoever gave us this descriptor has made it non-blocking.
-                    self._interrupt.waiting(select.select, [], [descriptor], [])
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
-
     def _cancel(self) -> None:
         """End the command; wait until the agent says that it is gone, but not for long."""
         command = self._command
@@ -125,3 +121,21 @@ class Carrier:
                 self._session.pump(0)
         except AgentError:
             pass  # it went with the connection
+
+
+def write_output(interrupt: Interrupt, stream: int, data: bytes) -> bool:
+    """Write all of some output, and wait for whoever reads it, however long that takes.
+
+    :return: whether anybody wants more.
+    """
+    descriptor, rest = _DESCRIPTORS[Stream(stream)], memoryview(data)
+    try:
+        while rest:
+            try:
+                rest = rest[interrupt.waiting(os.write, descriptor, rest) :]
+            except BlockingIOError:
+                # Whoever gave us this descriptor has made it non-blocking.
+                interrupt.waiting(select.select, [], [descriptor], [])
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True

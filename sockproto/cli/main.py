@@ -49,6 +49,9 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
         "shell": Subcommand(
             "sockproto.cli.shell:shell", "A prompt for commands on the agent's machine."
         ),
+        "commands": Subcommand(
+            "sockproto.cli.commands:commands", "List the commands that the agent lets us run."
+        ),
         "ping": Subcommand("sockproto.cli.ping:ping", "Ask whether the agent answers."),
         "echo": Subcommand("sockproto.cli.echo:echo", "Ask an echo service, and check its answer."),
         "time": Subcommand("sockproto.cli.time:time", "Ask a server for the time, in many ways."),

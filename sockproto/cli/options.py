@@ -36,7 +36,7 @@ class ConnectionOptions:
 
     :ivar where: ``--connect``, not looked at yet.
     :ivar keyring: ``--keyring``, or ``None``; mostly :attr:`keyring_path` is wanted.
-    :ivar identity: ``--identity``.
+    :ivar identity: ``--identity``, or ``None``.
     :ivar server_id: ``--server-id``, or ``None``.
     :ivar plaintext: ``--plaintext``.
     :ivar given: the names of those above that stood on the command line itself.
@@ -44,7 +44,7 @@ class ConnectionOptions:
 
     where: str = DEFAULT_WHERE
     keyring: str | None = None
-    identity: str = "owner"
+    identity: str | None = None
     server_id: str | None = None
     plaintext: bool = False
     given: frozenset[str] = frozenset()
@@ -72,6 +72,15 @@ class ConnectionOptions:
             server_id=self.server_id,
             plaintext=self.plaintext,
         )
+
+    def members(self) -> tuple[str, ...] | None:
+        """The hosts of the group that is to be connected to; ``None`` if it is no group.
+
+        :raises ConfigurationError: the client's configuration cannot be used.
+        """
+        from sockproto.hosts import known_hosts
+
+        return known_hosts(self.where, os.environ).members(self.where)
 
     def load_keyring(self) -> Keyring:
         """Read the keyring.

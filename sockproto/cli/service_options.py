@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,6 +50,8 @@ class Asked:
         :param usual: whether it is asked by datagrams where nothing is said.
         :raises UsageError: the address is none, or does not fit.
         """
+        if math.isnan(timeout):
+            raise click.BadParameter("expected seconds", param_hint="--timeout")
         try:
             target = Target.of_service(_LOCAL if to is None else to, port)
         except ConfigurationError as error:
@@ -72,7 +75,7 @@ def service_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--timeout",
             type=click.FloatRange(0, 3600, min_open=True),
             default=3.0,
-            show_default="3",
+            show_default=True,
             metavar="S",
             help="Seconds to wait for an answer.",
         ),

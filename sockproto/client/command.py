@@ -13,6 +13,7 @@ from sockproto.errors import AgentError, ConnectionLost
 from sockproto.output_credit import OutputCredit
 from sockproto.result import DEFAULT_MAX_OUTPUT, Collected, Output, Result, ended_without_status
 from sockproto.wire.commands import CommandResult
+from sockproto.wire.terminal import encode_window
 
 if TYPE_CHECKING:
     from sockproto.client.protocol import SessionProtocol
@@ -115,6 +116,13 @@ class Command:
         if not isinstance(name, str):
             name = signals.Signals(name).name
         self._protocol.control(self._channel, {"signal": name.removeprefix("SIG")})
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell of a new size of the terminal that it runs on.
+
+        :raises ValueError: it is no size.
+        """
+        self._protocol.control(self._channel, encode_window(rows, columns))
 
     def cancel(self) -> None:
         """End the command and all that it has started; what it still writes is dropped."""

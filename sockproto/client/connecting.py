@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory
 from sockproto.auth.client import AuthenticatingEndpoint
 from sockproto.client.protocol import SessionProtocol
 from sockproto.client.session import Session
-from sockproto.credentials import Credentials, credentials_for
+from sockproto.credentials import Credentials, credentials_for, target_and_credentials
 from sockproto.errors import ConnectFailed, ConnectionLost
 from sockproto.key import Key
 from sockproto.target import DEFAULT_WHERE, Target
@@ -32,7 +32,7 @@ async def connect(
     where: str | IStreamClientEndpoint = DEFAULT_WHERE,
     key: Key | str | os.PathLike[str] | None = None,
     *,
-    identity: str = "owner",
+    identity: str | None = None,
     server_id: str | None = None,
     plaintext: bool = False,
     timeout: float = 10.0,
@@ -41,9 +41,11 @@ async def connect(
 
     :param reactor: the reactor.
     :param where: ``tcp:HOST:PORT`` (plaintext, this machine only), ``unix:PATH``, ``HOST[:PORT]``
-        (TLS), or any client endpoint.
+        (TLS), the name of a host in the client's configuration, which may say what the other
+        arguments leave open, or any client endpoint.
     :param key: a key, or the path of a keyring; the user's own keyring unless given.
-    :param identity: whose key to take from a keyring: the newest that is valid.
+    :param identity: whose key to take from a keyring, ``owner`` unless given: the newest that is
+        valid.
     :param server_id: the server to expect; any that holds the key's secret unless given.
     :param plaintext: allow ``tcp:`` to other machines.
     :param timeout: seconds for the connection, and again for the login.
@@ -53,8 +55,7 @@ async def connect(
     :raises KeyringError: no fitting key could be read.
     """
     if isinstance(where, str):
-        target = Target.parse(where, plaintext)
-        credentials = credentials_for(target, key, identity, server_id)
+        target, credentials = target_and_credentials(where, key, identity, server_id, plaintext)
         endpoint = endpoint_to(reactor, target, timeout)
         shown = str(target)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -146,6 +147,10 @@ class SessionProtocol(FramedProtocol):
 
     def connectionMade(self) -> None:
         """Announce what this client takes."""
+        # Else a short input waits until the server has acknowledged what was sent before. (Twisted
+        # has it that Unix connections are TCP's too.)
+        if ITCPTransport.providedBy(self.transport) and self.transport.principal.host is not None:
+            self.transport.setTcpNoDelay(True)
         self.transport.write(self._machine.send_settings())
 
     def stringReceived(self, payload: bytes) -> None:

@@ -15,6 +15,7 @@ from sockproto.client.protocol import SessionProtocol
 from sockproto.result import DEFAULT_MAX_OUTPUT, Result
 from sockproto.wire.commands import CommandRequest
 from sockproto.wire.handshake import Login
+from sockproto.wire.terminal import Terminal
 
 __all__ = ["Session"]
 
@@ -76,15 +77,17 @@ class Session:
         timeout: float | None = None,
         cwd: str | bytes | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
+        tty: Terminal | None = None,
     ) -> Deferred[Command]:
         """Start a command.
 
         :param stdin: whether it gets input, by :meth:`Command.write`.
+        :param tty: a terminal to run it on: that is its input too, and its output is all stdout.
         :return: fires with the command once it runs; fails with
             :class:`~sockproto.errors.AgentError`.  Cancelling it cancels the command.
         """
-        request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=env)
-        command = Command(self._protocol, stdin)
+        request = CommandRequest.of(argv, stdin=stdin, timeout=timeout, cwd=cwd, env=env, tty=tty)
+        command = Command(self._protocol, request.stdin)
         self._protocol.open(command, request.encode())
         return command._accepted
 

@@ -1,1 +1,1 @@
-"""Configurations to start from: ``tutorials.toml`` starts every tutorial dialect on this machine."""
+"""Configurations to start from; ``tutorials.toml`` starts all the tutorial dialects."""

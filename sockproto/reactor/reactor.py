@@ -78,9 +78,7 @@ class UvloopReactor(AsyncioSelectorReactor):
         connector.connect()
         return connector
 
-    def adoptStreamPort(
-        self, fileDescriptor: int, addressFamily: int, factory: Any
-    ) -> IListeningPort:
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         self._check(addressFamily)
         if addressFamily == AF_UNIX:
             return super().adoptStreamPort(fileDescriptor, addressFamily, factory)
@@ -122,17 +120,17 @@ class UvloopReactor(AsyncioSelectorReactor):
             super().removeWriter(writer)
 
     def getReaders(self) -> list[Any]:
-        return super().getReaders() + [stream for stream in self.streams if stream.reading]
+        return [*super().getReaders(), *(stream for stream in self.streams if stream.reading)]
 
     def getWriters(self) -> list[Any]:
-        return super().getWriters() + [stream for stream in self.streams if stream.unsent]
+        return [*super().getWriters(), *(stream for stream in self.streams if stream.unsent)]
 
     def removeAll(self) -> list[Any]:
-        # Whoever asks is about to end them all, those also that wait for nothing just now.
-        streams = list(self.streams)
+        # A stream that is paused with nothing to send is not among them, as none of Twisted's is.
+        streams = [stream for stream in self.streams if stream.reading or stream.unsent]
         for stream in streams:
             stream.stopReading()
-        return super().removeAll() + streams
+        return [*super().removeAll(), *streams]
 
 
 def install(eventloop: asyncio.AbstractEventLoop | None = None) -> None:

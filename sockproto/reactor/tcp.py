@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from socket import AF_INET6, SOCK_STREAM, fromfd, socket
-from typing import Any, Self
+from socket import socket
+from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import Protocol
-from twisted.internet.tcp import _getpeername, _getsockname
 from twisted.python.failure import Failure
 
 from sockproto.reactor.stream import Stream
@@ -43,35 +42,19 @@ class Server(Stream):
         self.sessionno = sessionno
         self.hostname = client[0]
         port = self.getHost().port if server is None else server._realPortNumber
-        self._repr = f"<{protocol.__class__.__name__} #{sessionno} on {port}>"
-        self.attach(f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}")
+        self.repstr = f"<{protocol.__class__.__name__} #{sessionno} on {port}>"
+        self.begin(f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}")
 
-    @classmethod
-    def _fromConnectedSocket(
-        cls, descriptor: int, addressFamily: int, factory: Any, reactor: Any
-    ) -> Self | None:
-        """Serve a socket that somebody else has connected; the descriptor stays theirs."""
-        skt = fromfd(descriptor, addressFamily, SOCK_STREAM)
-        client = _getpeername(skt)
-        addressType = IPv6Address if addressFamily == AF_INET6 else IPv4Address
-        protocol = factory.buildProtocol(addressType("TCP", *client))
-        if protocol is None:
-            skt.close()
-            return None
-        server = cls(skt, protocol, client, None, client[1], reactor)
-        protocol.makeConnection(server)
-        return server
+    # Serves a socket that somebody else has connected; the descriptor stays theirs.
+    _fromConnectedSocket: Any = classmethod(
+        tcp.Server._fromConnectedSocket.__func__  # type: ignore[attr-defined]
+    )
 
     def __repr__(self) -> str:
-        return self._repr
+        return self.repstr
 
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """Tell our own address."""
-        return self._addressType("TCP", *_getsockname(self.socket))
-
-    def getPeer(self) -> IPv4Address | IPv6Address:
-        """Tell the client's address."""
-        return self._addressType("TCP", *self.client)
+    getHost: Any = tcp.Server.getHost
+    getPeer: Any = tcp.Server.getPeer
 
 
 class Port(tcp.Port):
@@ -98,7 +81,7 @@ class Client(Stream):
         protocol = self.connector.buildProtocol(self.getPeer())
         # A factory may want no protocol; then one that does nothing sees the connection closed.
         self.protocol = Protocol() if protocol is None else protocol
-        self.attach(f"{self._getLogPrefix(protocol)},client")
+        self.begin(f"{self._getLogPrefix(protocol)},client")
         if protocol is None:
             self.loseConnection()
         else:
@@ -113,13 +96,8 @@ class Client(Stream):
             super().connectionLost(reason)
             self.connector.connectionLost(reason)
 
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """Tell the address from which we connected."""
-        return self._addressType("TCP", *_getsockname(self.socket))
-
-    def getPeer(self) -> IPv4Address | IPv6Address:
-        """Tell the address to which we connected."""
-        return self._addressType("TCP", *self.realAddress)
+    getHost: Any = tcp.Client.getHost
+    getPeer: Any = tcp.Client.getPeer
 
 
 class Connecting(tcp.Client):

@@ -13,10 +13,17 @@ from sockproto.server.endpoint import Endpoint, is_local_endpoint
 from sockproto.server.problems import near
 from sockproto.server.reading import read_configuration
 from sockproto.server.registry import SERVICES, Service
-from sockproto.server.schema import Configuration, ListenerSettings, LogSettings, Source
+from sockproto.server.schema import (
+    AuditSettings,
+    Configuration,
+    ListenerSettings,
+    LogSettings,
+    Source,
+)
 
 __all__ = [
     "SERVICES",
+    "AuditSettings",
     "Configuration",
     "Endpoint",
     "ListenerSettings",

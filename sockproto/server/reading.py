@@ -85,9 +85,9 @@ class _Reading:
         self._warnings += [f"{path}: {line}" for line in warnings]
         listeners = tuple(one.within(path.parent) for one in part.listeners)
         tutorial = part.tutorial.within(path.parent)
-        self._parts.append(
-            (path, table, attrs.evolve(part, listeners=listeners, tutorial=tutorial))
-        )
+        audit = part.audit.within(path.parent)
+        whole = attrs.evolve(part, listeners=listeners, tutorial=tutorial, audit=audit)
+        self._parts.append((path, table, whole))
         for pattern in part.include:
             for found in self._included(path, pattern):
                 self.file(found, (*within, real))

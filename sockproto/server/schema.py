@@ -16,11 +16,12 @@ from attrs import Attribute, evolve, field, frozen
 from sockproto.limits import Limits
 from sockproto.server.endpoint import Endpoint
 from sockproto.server.registry import SERVICES
+from sockproto.services.command.audit_socket import FACILITIES
 from sockproto.services.command.rule import CommandRule
 from sockproto.services.command.rules import CommandRules
 from sockproto.services.tutorial.settings import TutorialSettings
 
-__all__ = ["Configuration", "ListenerSettings", "LogSettings", "Source"]
+__all__ = ["AuditSettings", "Configuration", "ListenerSettings", "LogSettings", "Source"]
 
 _SERVER_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}", re.ASCII)
 
@@ -28,6 +29,17 @@ _SERVER_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}", re.ASCII)
 def _a_server_id(_instance: Any, _attribute: Attribute[Any], value: str | None) -> None:
     if value is not None and not _SERVER_ID.fullmatch(value):
         raise ValueError(f"expected 1 to 64 letters, digits or ._@-, found {value[:80]!a}")
+
+
+def _a_path(_instance: Any, _attribute: Attribute[Any], value: str | None) -> None:
+    if value is not None and (not value or "\0" in value):
+        raise ValueError(f"expected the path of a file, found {value[:80]!a}")
+
+
+def _a_facility(_instance: Any, _attribute: Attribute[Any], value: bool | str) -> None:
+    if not isinstance(value, bool) and value not in FACILITIES:
+        known = ", ".join(FACILITIES)
+        raise ValueError(f"expected true, false, or one of {known}; found {value[:80]!a}")
 
 
 def _an_endpoint(_instance: Any, _attribute: Attribute[Any], value: str) -> None:
@@ -58,6 +70,25 @@ class LogSettings:
 
     level: Literal["debug", "info", "warn", "error", "critical"] = "info"
     json: bool = False
+
+
+@frozen(kw_only=True)
+class AuditSettings:
+    """``[audit]``: where it is written who ran what; nowhere unless this says so.
+
+    :ivar file: a file for it alone, one line of JSON an entry; relative to the configuration file's
+        folder.
+    :ivar syslog: whether to syslog, or its facility; ``true`` is ``authpriv``.
+    :ivar journal: whether to systemd's journal.
+    """
+
+    file: str | None = field(default=None, validator=_a_path)
+    syslog: bool | str = field(default=False, validator=_a_facility)
+    journal: bool = False
+
+    def within(self, folder: Path) -> AuditSettings:
+        """The same, with a path that is relative to a folder made absolute."""
+        return self if self.file is None else evolve(self, file=str(folder / self.file))
 
 
 @frozen(kw_only=True)
@@ -127,6 +158,7 @@ class Configuration:
     :ivar server_id: the name that derived keys are bound to; ``None``: the host name.
     :ivar limits: what it spends.
     :ivar log: what it logs.
+    :ivar audit: where it is written who ran what.
     :ivar tutorial: what the tutorial dialects are told.
     :ivar listeners: where it listens (``[[listen]]``).
     :ivar commands: who may run what (``[[command]]``).
@@ -141,6 +173,7 @@ class Configuration:
     server_id: str | None = field(default=None, validator=_a_server_id)
     limits: Limits = field(factory=Limits)
     log: LogSettings = field(factory=LogSettings)
+    audit: AuditSettings = field(factory=AuditSettings)
     tutorial: TutorialSettings = field(factory=TutorialSettings)
     listeners: tuple[ListenerSettings, ...] = field(default=(), metadata={"key": "listen"})
     commands: tuple[CommandRule, ...] = field(default=(), metadata={"key": "command"})

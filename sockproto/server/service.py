@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from sockproto.errors import ConfigurationError, KeyringError
 from sockproto.logs import Logger, Whole
+from sockproto.server.audit import ServerAudit
 from sockproto.server.composition import Composition
 from sockproto.server.delegation import delegated_cgroup
 from sockproto.server.keys import ServerKeys
@@ -62,7 +63,15 @@ class Server(MultiService):
         self._reread = reread
         limits = configuration.limits
         self._host = ProcessHost(reactor, cgroup=delegated_cgroup())
-        self.commands = CommandService(reactor, self._host, configuration.rules, limits)
+        self._audit = ServerAudit(owner)
+        self.commands = CommandService(
+            reactor,
+            self._host,
+            configuration.rules,
+            limits,
+            self._audit.commands,
+            sessions=lambda: [session.principal for session in self.agent.sessions],
+        )
         self.agent = AgentFactory(reactor, {"command": self.commands}, limits)
         self._composition = Composition(reactor, configuration, keys, self.agent)
         self._started = configuration
@@ -83,7 +92,8 @@ class Server(MultiService):
     def privilegedStartService(self) -> None:
         """Listen, while ports below 1024 may be had.
 
-        :raises ConfigurationError: a listener cannot be had; then there is none.
+        :raises ConfigurationError: a listener cannot be had, or the audit not be written; then
+            there is no listener.
         """
         self._open()
         super().privilegedStartService()
@@ -102,6 +112,7 @@ class Server(MultiService):
             for kind in {rule.new_privileges for rule in self.configuration.rules.rules}:
                 self._host.start(kind)
         except BaseException:
+            self._audit.close()
             self._closed(self.listeners.close())
             raise
         self._checks.start(_CHECK_SECONDS, now=False)
@@ -111,6 +122,8 @@ class Server(MultiService):
     def _open(self) -> None:
         if self._opened:
             return
+        self._audit.prepare(self.configuration)
+        self._audit.use(self.configuration)
         self._opened = True
         self._warn()
         problems: list[Failure] = []
@@ -126,6 +139,7 @@ class Server(MultiService):
         self.listeners.open(self._toOpen).addErrback(failed)
         opening = False
         if problems:
+            self._audit.close()
             problems[0].raiseException()
 
     def listenersFailed(self, failure: Failure) -> None:
@@ -147,6 +161,7 @@ class Server(MultiService):
             configuration = self.configuration if self._reread is None else self._reread()
             _checkAccounts(configuration)
             rules = configuration.rules
+            self._audit.prepare(configuration)
             self._problem = ""
             self.keys.reload()
         except ConfigurationError as error:
@@ -160,6 +175,7 @@ class Server(MultiService):
         else:
             self.configuration = configuration
             limits = configuration.limits
+            self._audit.use(configuration)
             self.commands.reconfigure(rules, limits)
             self.agent.reconfigure(limits)
             self._composition.reconfigure(limits)
@@ -191,6 +207,7 @@ class Server(MultiService):
                 "not reloaded, what was before stays in force: {line}", line=Whole(line)
             )
         self.keys.remind()
+        self._audit.remind()
 
     def _checkSessions(self) -> None:
         """Drop the sessions whose keys are not valid any longer."""
@@ -228,6 +245,7 @@ class Server(MultiService):
         ended = yield self._within(grace, self._host.stop())
         if not ended:
             self._log.error("the process that runs commands did not end")
+        self._audit.close()
 
     def _within(self, seconds: float, waiting: Deferred[None]) -> Deferred[bool]:
         """Wait, but not for ever.

@@ -121,6 +121,12 @@ def _argv(value: object, _type: Any) -> tuple[str, ...] | str:
     raise ValueError(f'expected an array of words or "any", found {kind_of(value)}')
 
 
+def _flag_or_text(value: object, _type: Any) -> bool | str:
+    if not isinstance(value, bool | str):
+        raise ValueError(f"expected true, false or text, found {kind_of(value)}")
+    return value
+
+
 def _text_or_integer(value: object, _type: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(f"expected text or a whole number, found {kind_of(value)}")
@@ -264,6 +270,7 @@ def _converter() -> Converter:
     converter.register_structure_hook(Origin, _origin)
     converter.register_structure_hook(tuple[str, ...] | Literal["any"], _argv)
     converter.register_structure_hook(tuple[str, ...] | Literal["all", "none"], _shown)
+    converter.register_structure_hook(bool | str, _flag_or_text)
     converter.register_structure_hook(str | int | None, _text_or_integer)
     converter.register_structure_hook_func(
         lambda kind: kind == Seconds, lambda value, _: parse_duration(value)

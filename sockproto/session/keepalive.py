@@ -1,4 +1,4 @@
-"""The kernel's own watch over connections whose peer may have vanished."""
+"""What the kernel is told of a session's connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ _OPTIONS = (
     (socket.TCP_KEEPIDLE, 60, socket.IPPROTO_TCP),
     (socket.TCP_KEEPINTVL, 15, socket.IPPROTO_TCP),
     (socket.TCP_KEEPCNT, 4, socket.IPPROTO_TCP),
+    # Else the end of each short command waits, for 40 ms, until the peer has acknowledged what was
+    # sent of it before.
+    (socket.TCP_NODELAY, 1, socket.IPPROTO_TCP),
 )
 
 
 def keep_alive(transport: ITransport) -> None:
-    """Have the kernel ask a silent peer from time to time; nothing but TCP needs it."""
+    """Have the kernel ask a silent peer from time to time, and send small frames at once; nothing
+    but TCP needs it."""
     if ITCPTransport.providedBy(transport):
         handle = getattr(transport, "socket", None)
         # Twisted's Unix connections say that they are TCP's.

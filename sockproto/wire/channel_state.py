@@ -93,10 +93,6 @@ class Channel:
         """Whether only its end is of interest."""
         return self.state in _CANCELLED
 
-    def allows(self, step: Step) -> bool:
-        """Whether a step may be taken now."""
-        return step in STEPS[self.state]
-
     def advance(self, step: Step) -> bool:
         """Take a step, if it may be taken now; whether it was."""
         following = STEPS[self.state].get(step)

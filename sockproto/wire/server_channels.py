@@ -85,7 +85,7 @@ class ServerChannels(Channels):
 
     def fail(self, channel_id: int, code: str, message: str) -> bytes:
         """REJECT or CLOSE, whichever is due, for a channel that comes to nothing."""
-        if self._channel(channel_id).allows(Step.REJECT):
+        if self._channel(channel_id).state is ChannelState.OPENING:
             return self.reject(channel_id, code, message)
         return self.close(channel_id, {"error": encode_reason(code, message)})
 

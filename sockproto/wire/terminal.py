@@ -31,8 +31,7 @@ class Terminal:
     def __attrs_post_init__(self) -> None:
         """:raises ValueError: it is no terminal; the message says why."""
         _check_size(self.rows, self.columns)
-        if not isinstance(self.term, str) or not _TERM.fullmatch(self.term):
-            raise ValueError("term: expected 1 to 64 letters, digits or ._+-, the first no sign")
+        _check_term(self.term)
 
     def encode(self) -> dict[str, Any]:
         """The JSON object in OPEN."""
@@ -71,6 +70,11 @@ def decode_window(value: object) -> tuple[int, int] | None:
     assert isinstance(rows, int)
     assert isinstance(columns, int)
     return rows, columns
+
+
+def _check_term(term: object) -> None:
+    if not isinstance(term, str) or not _TERM.fullmatch(term):
+        raise ValueError("term: expected 1 to 64 letters, digits or ._+-, the first no sign")
 
 
 def _check_size(rows: object, columns: object) -> None:

@@ -1,4 +1,4 @@
-"""What the audit of commands is told: entries by value, each one line of JSON, and who takes them."""
+"""Entries of the audit of commands by value, each one line of JSON, and who takes them."""
 
 from __future__ import annotations
 

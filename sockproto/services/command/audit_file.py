@@ -16,7 +16,13 @@ __all__ = ["FileAudit"]
 # Never through a link, and never waiting for whoever reads a FIFO.  Readable, to see how the last
 # line ends.
 _FLAGS = (
-    os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    os.O_RDWR
+    | os.O_CREAT
+    | os.O_APPEND
+    | os.O_NOFOLLOW
+    | os.O_NONBLOCK
+    | os.O_NOCTTY
+    | os.O_CLOEXEC
 )
 
 
@@ -133,7 +139,9 @@ class FileAudit:
         if not stat.S_ISREG(found.st_mode):
             raise ConfigurationError(f"{self._path}: expected a regular file")
         if found.st_nlink > 1:
-            raise ConfigurationError(f"{self._path}: expected a file of one name, found a hard link")
+            raise ConfigurationError(
+                f"{self._path}: expected a file of one name, found a hard link"
+            )
         owners = {0, os.geteuid(), *((self._owner[0],) if self._owner else ())}
         if found.st_uid not in owners or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ConfigurationError(

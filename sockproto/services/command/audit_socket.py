@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from sockproto.services.command.audit import AuditEntry, IAudit
 
-__all__ = ["FACILITIES", "JOURNAL", "SYSLOG", "JournalAudit", "SyslogAudit"]
+__all__ = ["DEFAULT_FACILITY", "FACILITIES", "JOURNAL", "SYSLOG", "JournalAudit", "SyslogAudit"]
 
 SYSLOG = "/dev/log"
 JOURNAL = "/run/systemd/journal/socket"
@@ -21,9 +21,11 @@ JOURNAL = "/run/systemd/journal/socket"
 FACILITIES: Mapping[str, int] = MappingProxyType(
     {"user": 1, "daemon": 3, "auth": 4, "authpriv": 10, **{f"local{n}": 16 + n for n in range(8)}}
 )
+#: Where sudo and sshd say who did what, and what only root can read.
+DEFAULT_FACILITY = "authpriv"
 _WARNING, _NOTICE = 4, 5
 _NAME = "sockproto-audit"
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 # What rsyslog and the journal take as one message unless they are told otherwise: 8 KiB, 48 KiB.
 _LONGEST_SYSLOG = 8000
 _LONGEST_JOURNAL = 48 * 1024
@@ -94,7 +96,7 @@ class SyslogAudit(_DatagramAudit):
     :param path: of the socket.
     """
 
-    def __init__(self, facility: str = "authpriv", path: str = SYSLOG) -> None:
+    def __init__(self, facility: str = DEFAULT_FACILITY, path: str = SYSLOG) -> None:
         super().__init__(path, self._message)
         self._facility = FACILITIES[facility]
 

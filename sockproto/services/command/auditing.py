@@ -41,7 +41,7 @@ class CommandAudit:
     :param configuration: the digest of the configuration in force.
     :param now: the time of day.
     :param monotonic: seconds, for durations.
-    :ivar audit: who takes the entries from now on; may be replaced while commands run.
+    :ivar audit: who takes the entries.
     :ivar configuration: the digest of the configuration that decides from now on.
     """
 
@@ -102,14 +102,19 @@ class CommandAudit:
         self._open.pop(trail, None)
         self._record(AuditEntry("end", self._now(), {**trail.fields, **fields}, trail.argv))
 
+    def replace(self, audit: IAudit) -> None:
+        """Have another take the entries from now on; the one so far is closed."""
+        if self.audit.lost:
+            self._log.error("the audit lacks its last {count} entries", count=self.audit.lost)
+        self.audit.close()
+        self.audit, self._problem = audit, ""
+
     def close(self) -> None:
         """Tell of the commands of which nothing more will be known, and write no more."""
         for trail in list(self._open):
             trail.because(Why.LOST)
             trail.over()
-        if self.audit.lost:
-            self._log.error("the audit lacks its last {count} entries", count=self.audit.lost)
-        self.audit.close()
+        self.replace(NoAudit())
 
     def _record(self, entry: AuditEntry) -> None:
         """Have an entry written; say so when that stops being possible, and when it is again."""
@@ -194,6 +199,7 @@ class Trail:
         signal: str | None = None,
         truncated: bool = False,
         code: str | None = None,
+        age: float | None = None,
     ) -> None:
         """Nothing more will happen; what is said after that is not heard.
 
@@ -201,6 +207,7 @@ class Trail:
         :param signal: the one that ended it.
         :param truncated: whether it wrote more than it may.
         :param code: why there is neither.
+        :param age: how many seconds old the result is, where it was another request's.
         """
         if self._over:
             return
@@ -214,6 +221,8 @@ class Trail:
             fields["signal"] = signal
         elif exit_status is not None:
             fields["exit_status"] = exit_status
+        if age is not None:
+            fields["age"] = age
         self._audit.over(
             self,
             {

@@ -1,4 +1,4 @@
-"""One command in Python that runs for a channel: its call, its input and output, its time, its end."""
+"""One command in Python that runs for a channel: its call, its streams, its time, its end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from zope.interface import implementer
 from sockproto.errors import CommandFailed
 from sockproto.interfaces import IChannel, ICommand, IServedChannel
 from sockproto.logs import Logger
+from sockproto.services.command.auditing import Trail, Why
 from sockproto.services.command.invocation import InputQueue, Invocation
 from sockproto.services.command.output_queue import OutputQueue, StreamStopped
 from sockproto.wire.commands import CommandResult
@@ -52,6 +53,7 @@ class RunningCall:
     :param grace: seconds between the cancel and giving it up.
     :param finishAlone: whether it goes on when its client is lost.
     :param slotFree: called once it has returned.
+    :param trail: hears of it for the audit.
     """
 
     _log = Logger()
@@ -71,6 +73,7 @@ class RunningCall:
         grace: float,
         finishAlone: bool,
         slotFree: Callable[[RunningCall], None],
+        trail: Trail,
     ) -> None:
         self._clock = clock
         self._command = command
@@ -80,6 +83,7 @@ class RunningCall:
         self._grace = grace
         self._finishAlone = finishAlone
         self._slotFree = slotFree
+        self._trail = trail
         self._state = _State.STARTING
         self._who = f"{channel.principal.identity} from {channel.principal.address}"
         self._input = InputQueue(self._consumed)
@@ -89,7 +93,7 @@ class RunningCall:
         self._invocation = Invocation(
             channel.principal, label, argv, values, self._input, self._write
         )
-        self._call: Deferred[int | None] | None = None
+        self._call: Deferred[Any] | None = None
         self._endedBy = "TERM"
         self._timedOut = False
         self._truncated = False
@@ -111,10 +115,9 @@ class RunningCall:
             return
         self._state = _State.RUNNING
         self._log.info("{who} runs {label}, in Python", who=self._who, label=self._label)
-        self._call = maybeDeferred(self._command, self._invocation)
-        self._call.addCallback(_status)
-        self._call.addBoth(self._returned)
-        self._call.addErrback(self._mistaken)
+        call: Deferred[Any] = maybeDeferred(self._command, self._invocation)
+        self._call = call
+        call.addCallback(_status).addBoth(self._returned).addErrback(self._mistaken)
 
     def _returned(self, result: int | Failure) -> None:
         """The call has come to an end."""
@@ -128,7 +131,7 @@ class RunningCall:
             signal = self._endedBy
         elif result.check(StreamStopped):
             signal = "PIPE"
-        elif result.check(CommandFailed):
+        elif isinstance(result.value, CommandFailed):
             exitStatus = result.value.status
             self._write(Stream.ERR, f"{result.value}\n".encode()).addErrback(_ignore)
         else:
@@ -145,6 +148,7 @@ class RunningCall:
             exitStatus, signal, self._timedOut, self._truncated, code, message
         )
         self._stopTimers()
+        self._trail.exited()
         if self._channel is not None and not self._input.isOver:
             self._channel.stop()
         self._input.close()
@@ -164,6 +168,8 @@ class RunningCall:
         self._output.end()
         channel, self._channel = self._channel, None
         self._output.discard()
+        result = self._result
+        self._trail.over(result.exit_status, result.signal, result.truncated, result.code)
         if channel is None:
             return
         if self._result.code is not None:
@@ -171,11 +177,15 @@ class RunningCall:
         else:
             channel.close(self._result.encode())
 
-    def end(self) -> None:
-        """Cancel it, unless it has returned."""
+    def end(self, why: Why = Why.SHUTDOWN) -> None:
+        """Cancel it, unless it has returned.
+
+        :param why: for the audit.
+        """
         if self._state not in (_State.STARTING, _State.RUNNING) or self._invocation.cancelled:
             return
         self._invocation.cancelled = True
+        self._trail.because(why)
         # It may be the call itself that brought this about, and what runs cannot be cancelled.
         self._clock.callLater(0, self._cancel)
 
@@ -192,17 +202,15 @@ class RunningCall:
         channel, self._channel = self._channel, None
         self._state = _State.OVER
         self._output.discard()
+        end = CommandResult(None, self._endedBy, self._timedOut, self._truncated)
+        self._trail.over(signal=end.signal, truncated=end.truncated)
         if channel is not None:
-            channel.close(
-                CommandResult(
-                    None, self._endedBy, self._timedOut, self._truncated
-                ).encode()
-            )
+            channel.close(end.encode())
 
     def _outOfTime(self) -> None:
         self._timer = None
         self._timedOut = True
-        self.end()
+        self.end(Why.TIMEOUT)
 
     def _stopTimers(self) -> None:
         for timer in (self._timer, self._givingUp):
@@ -219,12 +227,13 @@ class RunningCall:
             self._left -= len(permitted)
             if len(permitted) < len(data):
                 self._truncated = True
-                self.end()
+                self.end(Why.OUTPUT_LIMIT)
                 if not permitted:
                     return self._dropped()
                 data = permitted
         if self._output.isClosed:
             return self._dropped()
+        self._trail.sent(len(data))
         return self._output.write(stream, data)
 
     def _dropped(self) -> Deferred[None]:
@@ -242,6 +251,7 @@ class RunningCall:
 
     def dataReceived(self, data: bytes) -> None:
         """Input for the command."""
+        self._trail.received(len(data))
         self._input.received(data)
 
     def endReceived(self) -> None:
@@ -259,14 +269,14 @@ class RunningCall:
     def controlReceived(self, body: Mapping[str, Any]) -> None:
         """A signal: those that end a program end this; the others mean nothing to it."""
         name = body.get("signal")
-        if name in _ENDING and not self._invocation.cancelled:
-            self._endedBy = str(name)
-            self.end()
+        if isinstance(name, str) and name in _ENDING and not self._invocation.cancelled:
+            self._endedBy = name
+            self.end(Why.EXIT)
 
     def cancelled(self) -> None:
         """The client wants it ended, and none of its output."""
         self._output.discard()
-        self.end()
+        self.end(Why.CANCEL)
         self._closeWhenDone()
 
     def connectionLost(self) -> None:
@@ -276,7 +286,7 @@ class RunningCall:
         if self._finishAlone:
             self._input.end()
         else:
-            self.end()
+            self.end(Why.DISCONNECT)
         self._closeWhenDone()
 
 

@@ -10,9 +10,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from sockproto.interfaces import IChannel, IServedChannel
 from sockproto.limits import Limits
+from sockproto.logs import Logger
+from sockproto.services.command.auditing import Trail
 from sockproto.services.command.rule import CommandRule
 from sockproto.services.command.running import RunningCommand
-from sockproto.services.command.sharer import Sharer
+from sockproto.services.command.sharer import Sharer, Start
 from sockproto.services.command.sharing import SharedRun
 
 __all__ = ["FreshResults", "Question"]
@@ -44,6 +46,8 @@ class FreshResults:
     :ivar shared: how many requests were answered without a run of their own, or wait for that.
     """
 
+    _log = Logger()
+
     def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = clock
         self._runs: dict[Question, SharedRun] = {}
@@ -62,21 +66,30 @@ class FreshResults:
         question: Question,
         channel: IChannel,
         timeout: float | None,
-        start: Callable[[IChannel, float | None], IServedChannel | None],
+        start: Start,
+        audited: Callable[[], Trail],
     ) -> IServedChannel | None:
         """Answer a request.
 
         :param timeout: seconds that the client gives it, if it says so.
-        :param start: starts a run for a channel, with a client's time-out; gives ``None`` if it has
-            rejected the channel.
+        :param start: starts a run for a channel, with a client's time-out and perhaps what the
+            audit has of it already; gives ``None`` if it has rejected the channel.
+        :param audited: tells the audit of a request that has no run of its own.
         :return: who serves the channel; ``None`` if it has been rejected.
         """
         known = self._runs.get(question)
-        if known is not None and known.isTooLong:
-            return start(channel, timeout)
+        if known is not None and not known.isShared:
+            return start(channel, timeout, None)
         if known is not None:
             self.shared += 1
-            sharer = Sharer(self._clock, known, channel, timeout, start)
+            self._log.info(
+                "{identity} from {address} shares {rule}, asked for {age} s ago",
+                identity=channel.principal.identity,
+                address=channel.principal.address,
+                rule=question.rule.label,
+                age=known.age,
+            )
+            sharer = Sharer(self._clock, known, channel, timeout, start, audited())
             known.join(sharer)
             return sharer
         run = SharedRun(
@@ -88,7 +101,11 @@ class FreshResults:
         )
         sharer = Sharer(self._clock, run, channel, timeout, start)
         run.join(sharer)
-        command = start(run, None)
+        try:
+            command = start(run, None, None)
+        except BaseException:
+            sharer.connectionLost()
+            raise
         if command is None:
             return None
         assert isinstance(command, RunningCommand)

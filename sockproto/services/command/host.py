@@ -7,8 +7,8 @@ message (a large one comes in a memory file instead):
 - from the host: ``events``, a list: ``ready``, and for each run ``started`` or ``failed``,
   ``exited``, ``gone``, and ``stuck`` if a process cannot be killed.
 
-There are two of them where rules need that: no-new-privs holds for a process and all that it starts,
-for ever, so commands with ``new_privileges`` have a host of their own.
+There are two of them where rules need that: no-new-privs holds for a process and all that it
+starts, for ever, so commands with ``new_privileges`` have a host of their own.
 
 It is a process of its own, and single-threaded, because it has to be a *subreaper*: whatever a
 command leaves orphaned becomes its child, and so can be found and reaped.  A program that embeds

@@ -99,7 +99,7 @@ def spawn(
                 group=gid,
                 extra_groups=groups,
                 umask=umask,
-                preexec_fn=_preparation(terminal, nice, limits),
+                preexec_fn=_preparation(terminal, nice, limits),  # noqa: PLW1509 (one thread)
             )
     except OSError as error:
         raise _explain(error, argv[0], env, cwd) from error
@@ -217,7 +217,10 @@ def _explain(error: OSError, program: str, env: Mapping[str, str], cwd: str) -> 
     # Popen names the folder if the child did not get as far as exec.
     if error.filename == cwd and not (program == cwd and os.access(cwd, os.X_OK)):
         return SpawnFailed("bad-cwd", f"cannot work in the folder {_show(cwd)}: {reason}")
-    if number == errno.ENOENT and _exists(program, env, cwd):
+    there = _exists(program, env, cwd)
+    if number == errno.EACCES and "/" not in program and not there:
+        number = errno.ENOENT  # a folder of PATH is closed to its user
+    if number == errno.ENOENT and there:
         # For a script exec speaks of its interpreter.
         code, text = "not-executable", "{program} names an interpreter that does not exist"
     else:

@@ -11,7 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 
 from sockproto.interfaces import IRunObserver
-from sockproto.services.command.processes_link import HostLink, Run, Spawn
+from sockproto.services.command.processes_link import HostLink, Run
+from sockproto.services.command.processes_spawn import Spawn
 
 __all__ = ["ProcessHost", "Run", "Spawn"]
 
@@ -31,10 +32,9 @@ class ProcessHost:
         self._stopping = False
 
     @property
-    def pid(self) -> int | None:
-        """The host process, if there is one, of the commands without new privileges."""
-        link = self._links.get(False)
-        return None if link is None else link.pid
+    def pids(self) -> list[int]:
+        """The host processes that there are."""
+        return [link.pid for link in self._links.values()]
 
     def start(self, new_privileges: bool = False) -> None:
         """Start a host process, so that the first command need not wait for it.

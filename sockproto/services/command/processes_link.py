@@ -22,15 +22,13 @@ from zope.interface import implementer
 
 from sockproto.interfaces import IRunObserver
 from sockproto.logs import Logger
-from sockproto.services.command.conditions import Conditions
 from sockproto.services.command.host import LARGEST_MESSAGE, host_command
 from sockproto.services.command.host_signals import signal_number
-from sockproto.services.command.processes_pipes import make_pipes, make_terminal, memory_file
+from sockproto.services.command.processes_spawn import Spawn
 from sockproto.services.command.processes_sweep import sweep
 from sockproto.services.command.tree_scan import new_mark
-from sockproto.wire.terminal import Terminal
 
-__all__ = ["HostLink", "Run", "Spawn"]
+__all__ = ["HostLink", "Run"]
 
 _MOST_WAITING = 1024  # requests for a host that does not read, before further ones are refused
 _EVENTS_A_TURN = 64
@@ -39,32 +37,6 @@ _EVENTS_A_TURN = 64
 _LARGE_PIPES = 32
 _REAP_PAUSE = 0.005
 _LONGEST_REAP_PAUSE = 0.25
-
-
-@frozen(kw_only=True)
-class Spawn:
-    """What to run.
-
-    Strings are as :func:`os.fsdecode` gives them, so any bytes can be had.
-
-    :ivar argv: the program, looked up in ``env``'s PATH unless it holds a slash, and its arguments.
-    :ivar env: the whole environment.
-    :ivar cwd: the working directory.
-    :ivar stdin: whether there is a pipe to its standard input; else that is /dev/null.
-    :ivar grace: the seconds between TERM and KILL when it is ended.
-    :ivar conditions: whom it runs as, and with what of the machine.
-    :ivar new_privileges: whether its program may get more rights by its file, as sudo does.
-    :ivar terminal: the terminal that it runs on, if it is to be one: then that is its input too.
-    """
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(repr=False)
-    cwd: str
-    stdin: bool = False
-    grace: float = 1.0
-    conditions: Conditions = field(factory=Conditions)
-    new_privileges: bool = False
-    terminal: Terminal | None = None
 
 
 @define(eq=False)
@@ -167,38 +139,20 @@ class HostLink:
     def spawn(self, spec: Spawn, observer: IRunObserver) -> Run:
         if len(self._waiting) >= _MOST_WAITING:
             raise BlockingIOError(errno.EAGAIN, "the host process is not keeping up")
-        if spec.terminal is None:
-            ours, theirs = make_pipes(spec.stdin, large=len(self._runs) < _LARGE_PIPES)
-        else:
-            ours, theirs = make_terminal(spec.terminal.rows, spec.terminal.columns)
-        descriptors = list(theirs)
+        ours, theirs = spec.make_ends(large=len(self._runs) < _LARGE_PIPES)
         self._last += 1
         mark = new_mark()
-        message: dict[str, Any] = {"argv": spec.argv, "env": dict(spec.env), "cwd": spec.cwd}
-        head = {
-            "op": "spawn",
-            "run": self._last,
-            "mark": mark,
-            "grace": spec.grace,
-            "conditions": spec.conditions.encode(),
-            "terminal": spec.terminal is not None,
-            "large": False,
-        }
-        body = json.dumps({**head, **message, "descriptors": len(theirs)}).encode("ascii")
-        if len(body) > LARGEST_MESSAGE:
-            try:
-                descriptors.append(memory_file(json.dumps(message).encode("ascii")))
-            except OSError:
-                for descriptor in (*ours, *theirs):
-                    if descriptor is not None:
-                        os.close(descriptor)
-                raise
-            head["large"] = True
-            body = json.dumps({**head, "descriptors": len(descriptors)}).encode("ascii")
+        try:
+            body, descriptors = spec.encode(self._last, mark, theirs)
+        except OSError:
+            for descriptor in (*ours, *theirs):
+                if descriptor is not None:
+                    os.close(descriptor)
+            raise
         run = Run(*ours, mark=mark, number=self._last, link=self)
         self._grace = max(self._grace, spec.grace)
         self._runs[self._last] = (run, observer)
-        self._put(_Request(body, tuple(descriptors), run))
+        self._put(_Request(body, descriptors, run))
         return run
 
     def request(self, message: Mapping[str, object], droppable: bool = False) -> None:

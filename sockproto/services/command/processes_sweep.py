@@ -15,7 +15,6 @@ from sockproto.services.command.tree_scan import mark_of, read_table, send_signa
 
 __all__ = ["sweep"]
 
-_log = Logger()
 _SHORTEST_PAUSE = 0.005
 # How often it looks whether all have gone within the grace: nobody tells it when one ends.
 _GLANCE = 0.1
@@ -40,6 +39,8 @@ def sweep(reactor: Any, marks: Collection[int], grace: float) -> Deferred[None]:
 
 class _Sweep:
     """One such sweep, as it goes on."""
+
+    _log = Logger()
 
     def __init__(self, reactor: Any, marks: frozenset[int], grace: float) -> None:
         self._reactor = reactor
@@ -72,5 +73,5 @@ class _Sweep:
 
     def _over(self, how: str) -> None:
         if self._found:
-            _log.warn("{how} {count} processes of lost commands", how=how, count=self._found)
+            self._log.warn("{how} {count} processes of lost commands", how=how, count=self._found)
         self.finished.callback(None)

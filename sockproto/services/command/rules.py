@@ -200,7 +200,9 @@ class CommandRules:
         """Refuse; only who may run something, and list it, learns whether a name is unknown or
         forbidden."""
         who = (asker.identity, asker.groups, asker.origin)
-        if rule is None and self.listed(*who) and self._named["commands"].admits(*who):
+        listing = self._named["commands"]
+        may_list = listing in BUILT_IN_RULES or listing.admits(*who)
+        if rule is None and may_list and self.listed(*who):
             names = [one.name for one in self.offered(*who) if one.name is not None]
             near = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,24 +1,30 @@
-"""The agent's service ``command``: decides on requests, and keeps count of what runs."""
+"""The agent's service ``command``: decides on requests, and starts what answers them."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from sockproto.interfaces import IChannel, IChannelService
+from sockproto.auth.principal import Principal
+from sockproto.interfaces import IChannel, IChannelService, ICommand, IServedChannel
 from sockproto.limits import Limits
 from sockproto.logs import Logger
-from sockproto.services.command.auditing import CommandAudit
+from sockproto.services.command.auditing import CommandAudit, Trail
+from sockproto.services.command.calls import RunningCall
+from sockproto.services.command.counts import Counts, Slot
+from sockproto.services.command.fresh import FreshResults, Question
+from sockproto.services.command.listing import ListingCommand
 from sockproto.services.command.processes import ProcessHost
 from sockproto.services.command.rule import CommandRule
-from sockproto.services.command.rules import CommandRules
+from sockproto.services.command.rules import CommandRules, Decision
 from sockproto.services.command.running import RunningCommand
 from sockproto.services.command.spawning import Spawning
+from sockproto.services.command.status import StatusCommand
 from sockproto.wire.commands import CommandRequest
 
 __all__ = ["CommandService"]
@@ -35,7 +41,11 @@ class CommandService:
     :param host: what spawns them.
     :param rules: who may run what; may be replaced while commands run.
     :param limits: how many at once, and what holds where a rule says nothing.
+    :param commands: commands in Python by their names, which rules with ``python`` allow; one that
+        is called like a built-in one takes its place.
+    :param sessions: gives who is connected, for the built-in ``status``.
     :param audit: is told of everything; nobody is unless given.
+    :ivar counts: what runs.
     """
 
     _log = Logger()
@@ -47,6 +57,9 @@ class CommandService:
         rules: CommandRules,
         limits: Limits,
         audit: CommandAudit | None = None,
+        *,
+        commands: Mapping[str, ICommand] | None = None,
+        sessions: Callable[[], Iterable[Principal]] | None = None,
     ) -> None:
         self._reactor = reactor
         self._host = host
@@ -54,23 +67,40 @@ class CommandService:
         self._limits = limits
         self._spawning = Spawning(limits.kill_seconds)
         self._audit = CommandAudit() if audit is None else audit
-        # Rules are known by their names, which a reload leaves; those without one by themselves.
-        self._running: dict[RunningCommand, str | CommandRule] = {}
-        self._perRule: Counter[str | CommandRule] = Counter()
-        self._empty: list[Deferred[None]] = []
+        self._fresh = FreshResults(reactor, limits)
+        self.counts = Counts()
+        self._commands: dict[str, ICommand] = {
+            "commands": ListingCommand(lambda: self._rules),
+            "status": StatusCommand(
+                reactor, lambda: self._rules, self.counts, self._fresh, sessions
+            ),
+            **(commands or {}),
+        }
+        self._warnOfMissing()
 
     @property
     def running(self) -> int:
-        """How many commands have processes."""
-        return len(self._running)
+        """How many commands have processes, or have been called."""
+        return len(self.counts)
 
     def reconfigure(self, rules: CommandRules, limits: Limits) -> None:
         """Have other rules and limits hold for the commands to come."""
         self._rules = rules
         self._limits = limits
         self._spawning = Spawning(limits.kill_seconds)
+        self._fresh.reconfigure(limits)
+        self._warnOfMissing()
 
-    def open(self, channel: IChannel, request: Mapping[str, Any]) -> RunningCommand | None:
+    def _warnOfMissing(self) -> None:
+        for rule in self._rules.rules:
+            if rule.python and rule.argv[0] not in self._commands:
+                self._log.warn(
+                    "[[command]] {rule}: there is no command {name} in Python here",
+                    rule=rule.label,
+                    name=rule.argv[0],
+                )
+
+    def open(self, channel: IChannel, request: Mapping[str, Any]) -> IServedChannel | None:
         """Run a command, or reject the channel.
 
         :raises InvalidRequest: the request is none.
@@ -81,87 +111,140 @@ class CommandService:
             principal.identity, principal.groups, asked.argv, principal.origin
         )
         rule = decision.rule
-        code, message = decision.code, decision.message
-        if decision.allowed:
-            assert rule is not None
-            code, message = self._objection(rule, asked)
-        if code or rule is None:
-            reason = message if decision.allowed else decision.reason
-            self._audit.denied(principal, asked.argv, rule, self._rules.rules, code, reason)
-            self._log.warn(
-                "{identity} from {address} was refused {word}: {code}: {reason}",
-                identity=principal.identity,
-                address=principal.address,
-                word=_shown(asked.argv[0]),
-                code=code,
-                reason=reason,
-            )
-            channel.reject(code, message)
+        if not decision.allowed or rule is None:
+            code, message, reason = decision.code, decision.message, decision.reason
+            self._reject(channel, asked, rule, code, message, reason)
             return None
-        command = RunningCommand(
-            self._reactor,
-            self._host,
-            self._spawning.spawn(rule, decision.argv, asked, principal),
-            channel,
-            label=_label(rule, decision.argv),
-            timeout=min(filter(None, (rule.timeout, asked.timeout)), default=None),
-            maxOutput=self._limits.output if rule.max_output is None else rule.max_output,
-            drainSeconds=self._limits.drain_seconds,
-            finishAlone=rule.on_disconnect == "finish",
-            slotFree=self._slotFree,
-            trail=self._audit.begin(principal, rule, decision),
+        objection = _objection(rule, asked)
+        if objection:
+            self._reject(channel, asked, rule, "refused", objection)
+            return None
+        start = partial(self._start, rule, decision, asked)
+        if rule.fresh is None or asked.env or asked.cwd is not None:
+            return start(channel, asked.timeout, None)
+        most = rule.max_output
+        question = Question(
+            rule, decision.argv, rule.fresh, self._limits.fresh_output if most is None else most
         )
-        self._running[command] = _key(rule)
-        self._perRule[_key(rule)] += 1
+        audited = partial(self._audit.begin, principal, rule, decision)
+        return self._fresh.serve(question, channel, asked.timeout, start, audited)
+
+    def _start(
+        self,
+        rule: CommandRule,
+        decision: Decision,
+        asked: CommandRequest,
+        channel: IChannel,
+        timeout: float | None,
+        trail: Trail | None,
+    ) -> RunningCommand | RunningCall | None:
+        """Start what was asked for, unless too much runs already.
+
+        :param timeout: seconds that the client gives it, if it says so.
+        :param trail: where the audit has it already.
+        """
+        busy = self._busy(rule)
+        if busy:
+            self._reject(channel, asked, rule, "busy", busy)
+            return None
+        command: RunningCommand | RunningCall
+        seconds = min(filter(None, (rule.timeout, timeout)), default=None)
+        most = self._limits.output if rule.max_output is None else rule.max_output
+        if rule.python:
+            found = self._commands.get(str(rule.argv[0]))
+            if found is None:
+                message = f"{rule.label} is not a part of this server"
+                self._reject(channel, asked, rule, "not-found", message)
+                return None
+            command = RunningCall(
+                self._reactor,
+                found,
+                channel,
+                argv=decision.argv,
+                values=decision.values,
+                label=rule.label,
+                stdin=asked.stdin,
+                timeout=seconds,
+                maxOutput=most,
+                grace=self._limits.kill_seconds,
+                finishAlone=rule.on_disconnect == "finish",
+                slotFree=self.counts.free,
+                trail=trail or self._audit.begin(channel.principal, rule, decision),
+            )
+        else:
+            command = RunningCommand(
+                self._reactor,
+                self._host,
+                self._spawning.spawn(rule, decision.argv, asked, channel.principal),
+                channel,
+                label=_label(rule, decision.argv),
+                timeout=seconds,
+                maxOutput=most,
+                drainSeconds=self._limits.drain_seconds,
+                finishAlone=rule.on_disconnect == "finish",
+                slotFree=self.counts.free,
+                trail=trail or self._audit.begin(channel.principal, rule, decision),
+            )
+        self.counts.take(command, Slot(rule, channel.principal, self._reactor.seconds()))
         return command
 
-    def _objection(self, rule: CommandRule, asked: CommandRequest) -> tuple[str, str]:
-        """What speaks against a request that the rules allow: a code and a message, or nothing."""
-        if len(self._running) >= self._limits.commands:
-            return "busy", f"{len(self._running)} commands are running, which is the limit"
-        if rule.concurrency is not None and self._perRule[_key(rule)] >= rule.concurrency:
-            return "busy", f"{rule.label} is running {rule.concurrency} times, which is its limit"
-        if asked.terminal is not None and not rule.tty:
-            return "refused", f"{rule.label} does not run on a terminal"
-        if asked.stdin and asked.terminal is None and rule.stdin == "none":
-            return "refused", f"{rule.label} takes no input"
-        if asked.cwd is not None and not rule.takes_any:
-            return "refused", f"{rule.label} does not let the client choose the working directory"
-        for name in asked.env:
-            if not rule.passes(os.fsdecode(name)):
-                return "refused", f"{rule.label} does not let the client set {_shown(name)}"
-        return "", ""
+    def _busy(self, rule: CommandRule) -> str:
+        """Why nothing can be started for a rule now; empty if something can."""
+        if self.running >= self._limits.commands:
+            return f"{self.running} commands are running, which is the limit"
+        if rule.concurrency is not None and self.counts.of(rule) >= rule.concurrency:
+            return f"{rule.label} is running {rule.concurrency} times, which is its limit"
+        return ""
 
-    def _slotFree(self, command: RunningCommand) -> None:
-        key = self._running.pop(command, None)
-        if key is None:
-            return
-        self._perRule[key] -= 1
-        if not self._perRule[key]:
-            del self._perRule[key]
-        if not self._running:
-            waiting, self._empty = self._empty, []
-            for deferred in waiting:
-                deferred.callback(None)
+    def _reject(
+        self,
+        channel: IChannel,
+        asked: CommandRequest,
+        rule: CommandRule | None,
+        code: str,
+        message: str,
+        reason: str = "",
+    ) -> None:
+        """Refuse a request.
+
+        :param reason: what the log and the audit have, where the client is not to know it.
+        """
+        self.counts.refused += 1
+        reason = reason or message
+        principal = channel.principal
+        self._audit.denied(principal, asked.argv, rule, self._rules.rules, code, reason)
+        self._log.warn(
+            "{identity} from {address} was refused {word}: {code}: {reason}",
+            identity=principal.identity,
+            address=principal.address,
+            word=_shown(asked.argv[0]),
+            code=code,
+            reason=reason,
+        )
+        channel.reject(code, message)
 
     def endAll(self) -> None:
-        """End every command that runs."""
-        for command in list(self._running):
-            command.end()
+        """End every command that runs, and forget all results."""
+        self._fresh.clear()
+        self.counts.endAll()
 
     def whenEmpty(self) -> Deferred[None]:
         """Fires once no command runs."""
-        deferred: Deferred[None] = Deferred()
-        if self._running:
-            self._empty.append(deferred)
-        else:
-            deferred.callback(None)
-        return deferred
+        return self.counts.whenEmpty()
 
 
-def _key(rule: CommandRule) -> str | CommandRule:
-    """What a rule's commands are counted under."""
-    return rule if rule.name is None else rule.name
+def _objection(rule: CommandRule, asked: CommandRequest) -> str:
+    """What speaks against a request that the rules allow, if anything does."""
+    if asked.terminal is not None and not rule.tty:
+        return f"{rule.label} does not run on a terminal"
+    if asked.stdin and asked.terminal is None and rule.stdin == "none":
+        return f"{rule.label} takes no input"
+    if asked.cwd is not None and not rule.takes_any:
+        return f"{rule.label} does not let the client choose the working directory"
+    for name in asked.env:
+        if not rule.passes(os.fsdecode(name)):
+            return f"{rule.label} does not let the client set {_shown(name)}"
+    return ""
 
 
 def _label(rule: CommandRule, argv: tuple[bytes, ...]) -> str:

@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from sockproto.interfaces import IChannel, IServedChannel
+from sockproto.logs import Logger
+from sockproto.services.command.auditing import Trail, Why
 from sockproto.services.command.output_queue import OutputQueue
 from sockproto.services.command.running import RunningCommand
 from sockproto.wire.commands import CommandResult
@@ -17,7 +19,10 @@ from sockproto.wire.commands import CommandResult
 if TYPE_CHECKING:
     from sockproto.services.command.sharing import SharedRun
 
-__all__ = ["Sharer"]
+__all__ = ["Sharer", "Start"]
+
+#: Starts a run for a channel: with a client's time-out, and what the audit has of it already.
+Start = Callable[[IChannel, "float | None", "Trail | None"], "IServedChannel | None"]
 
 
 @implementer(IServedChannel)
@@ -29,7 +34,10 @@ class Sharer:
     :param channel: the client.
     :param timeout: seconds that the client waits, if there is such a limit.
     :param alone: starts a run of the client's own, with what is left of that time.
+    :param trail: hears of it for the audit; ``None`` for who began the run, which has its own.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -37,12 +45,14 @@ class Sharer:
         run: SharedRun,
         channel: IChannel,
         timeout: float | None,
-        alone: Callable[[IChannel, float | None], IServedChannel | None],
+        alone: Start,
+        trail: Trail | None = None,
     ) -> None:
         self._clock = clock
         self._run = run
         self._channel: IChannel | None = channel
         self._alone = alone
+        self._trail = trail
         self._own: IServedChannel | None = None
         self._queue = OutputQueue(channel, self._drained)
         self._end: CommandResult | None = None
@@ -78,17 +88,20 @@ class Sharer:
         self._stopTimer()
         self._closeWhenDone()
 
-    def replay(
-        self, pieces: list[tuple[int, bytes]], end: CommandResult, age: float
-    ) -> None:
+    def replay(self, pieces: list[tuple[int, bytes]], end: CommandResult, age: float) -> None:
         """All of its output, and its end, which it had for another client."""
         self.accept()
         for stream, data in pieces:
             self._queue.put(stream, data)
+            if self._trail is not None and not self._queue.isClosed:
+                self._trail.sent(len(data))
         self.finish(evolve(end, age=age))
 
     def fail(self, code: str, message: str) -> None:
         """It came to nothing."""
+        if self._trail is not None:
+            self._trail.because(Why.LOST if code == "lost" else Why.NOT_STARTED)
+            self._trail.over(code=code)
         channel = self._over()
         if channel is not None:
             channel.fail(code, message)
@@ -102,7 +115,12 @@ class Sharer:
         if self._timer is not None:
             left = max(0.001, self._timer.getTime() - self._clock.seconds())
         self._stopTimer()
-        self._own = self._alone(channel, left)
+        trail, self._trail = self._trail, None
+        try:
+            self._own = self._alone(channel, left, trail)
+        except Exception:
+            self._log.failure("a run that cannot be shared could not be started")
+            channel.fail("internal", "the server made a mistake; its log says which")
 
     def _drained(self) -> None:
         self._run.drained(self)
@@ -115,6 +133,8 @@ class Sharer:
         self._close(self._end)
 
     def _close(self, end: CommandResult) -> None:
+        if self._trail is not None:
+            self._trail.over(end.exit_status, end.signal, end.truncated, age=end.age)
         channel = self._over()
         if channel is not None:
             channel.close(end.encode())
@@ -129,9 +149,14 @@ class Sharer:
 
     def _outOfTime(self) -> None:
         self._timer = None
+        self._because(Why.TIMEOUT)
         if not self._run.giveUp(self, RunningCommand.outOfTime):
             self._queue.discard()
             self._close(CommandResult(signal="TERM", timed_out=True))
+
+    def _because(self, why: Why) -> None:
+        if self._trail is not None:
+            self._trail.because(why)
 
     def _stopTimer(self) -> None:
         if self._timer is not None:
@@ -177,6 +202,7 @@ class Sharer:
         if self._own is not None:
             self._own.cancelled()
             return
+        self._because(Why.CANCEL)
         self._queue.discard()
         if self._end is not None:
             self._close(self._end)
@@ -190,6 +216,9 @@ class Sharer:
             return
         if self._channel is None:
             return
+        self._because(Why.DISCONNECT)
+        if self._trail is not None:
+            self._trail.over()
         self._queue.discard()
         self._channel = None
         self._run.giveUp(self, RunningCommand.connectionLost)

@@ -30,6 +30,7 @@ class _State(Enum):
     ALONE = "it runs, for the client that began it: there is too much output to keep"
     LEFT = "it is being ended, as its last client wanted, or for want of one"
     KEPT = "it has a result that can be shared"
+    SPENT = "it has ended, and there was too much output to keep"
     OVER = "it has come to something else"
 
 
@@ -87,7 +88,7 @@ class SharedRun:
     @property
     def isTooLong(self) -> bool:
         """Whether it has turned out to have too much output."""
-        return self._state is _State.ALONE
+        return self._state in (_State.ALONE, _State.SPENT)
 
     @property
     def age(self) -> float:
@@ -211,15 +212,17 @@ class SharedRun:
     def close(self, result: Mapping[str, Any]) -> None:
         """It has ended."""
         self._result = end = CommandResult.decode(result)
-        recorded = self._state is _State.RECORDING
         clean = end.exit_status is not None and not (end.timed_out or end.truncated)
-        self._state = _State.KEPT if recorded and clean else _State.OVER
-        live, self._live = self._live, None
+        if self._state is _State.ALONE:
+            self._state = _State.SPENT
+        else:
+            recorded = self._state is _State.RECORDING
+            self._state = _State.KEPT if recorded and clean else _State.OVER
         self._command = None
         for sharer in list(self.sharers):
-            if sharer is live:
+            if sharer is self._live:
                 sharer.finish(end)
-            else:
+            elif self._state is not _State.SPENT:  # those are about to go alone
                 sharer.replay(self._pieces, end, self.age)
         self._changed(self)
 
