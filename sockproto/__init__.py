@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sockproto.credentials import Credentials
     from sockproto.errors import (
         AgentError,
+        CommandFailed,
         ConnectFailed,
         ConnectionLost,
         KeyringError,
@@ -40,6 +41,7 @@ _HOMES = {
     "AuthenticatingEndpoint": "auth",
     "AuthenticatingFactory": "auth",
     "Command": "client",
+    "CommandFailed": "errors",
     "CommandRule": "services.command.rule",
     "CommandRules": "services.command.rules",
     "CommandService": "services.command.service",
@@ -72,6 +74,7 @@ __all__ = [
     "AuthenticatingEndpoint",
     "AuthenticatingFactory",
     "Command",
+    "CommandFailed",
     "CommandRule",
     "CommandRules",
     "CommandService",

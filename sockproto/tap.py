@@ -106,7 +106,7 @@ def makeProgram(options: Options, reactor: Any = None) -> IService:
     owner = _owner(above)
     with acting_as(owner):
         configuration = load_configuration(config, listen, here)
-        keys = ServerKeys(here / _keyring(options, owner))
+        keys = ServerKeys(here / _keyring(options, owner), configuration.authenticates)
         keys.open(create=config is None)
     observer = None
     if configuration.log.json:

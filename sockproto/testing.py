@@ -136,7 +136,11 @@ class FakeCommand:
             self.write(result.stdout)
             self.write(result.stderr, 2)
             self._end = CommandResult(
-                result.exit_status, result.signal, result.timed_out, result.truncated
+                result.exit_status,
+                result.signal,
+                result.timed_out,
+                result.truncated,
+                age=result.age,
             )
             self._send()
 

@@ -54,6 +54,7 @@ tls = "auto"
 argv = "any"
 allow = ["owner"]
 stdin = "stream"
+tty = true
 pass_env = ["*"]
 
 [[command]]

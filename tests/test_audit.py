@@ -650,6 +650,58 @@ class ServiceTests(SynchronousTestCase):
         self.host.runs[1].observer.hostLost()
         self.assertEqual((self.end()["why"], self.end()["code"]), ("lost", "lost"))
 
+    def test_shared(self) -> None:
+        """Who gets the result of another's run has a start and an end, too, which say so."""
+        rule = evolve(DISK, fresh=30.0)
+        self.open(rule)
+        run = self.host.runs[0]
+        run.observer.started(1)
+        os.write(run.childOutput, b"output")
+        self.reactor.advance(2)
+        self.service.open(FakeChannel(), self.request)
+        self.reactor.settle()
+        run.exit(3)
+        self.reactor.settle()
+        self.service.open(FakeChannel(), self.request)
+        self.reactor.settle()
+        self.assertEqual(len(self.host.runs), 1)
+        ends = [one.fields for one in self.memory.entries if one.event == "end"]
+        found = [(end["why"], end["exit_status"], end["bytes_out"], "age" in end) for end in ends]
+        self.assertEqual(
+            sorted(found), [("exit", 3, 6, False), ("exit", 3, 6, True), ("exit", 3, 6, True)]
+        )
+        self.assertEqual({end["number"] for end in ends}, {1, 2, 3})
+
+    def test_sharedTimeout(self) -> None:
+        """And so it has where that run's time was up."""
+        self.open(evolve(DISK, fresh=30.0, timeout=5.0))
+        self.service.open(FakeChannel(), self.request)
+        run = self.host.runs[0]
+        run.observer.started(1)
+        self.reactor.advance(6)
+        run.exit(None, "TERM")
+        self.reactor.settle()
+        self.assertEqual([why for what, why in self.told() if what == "end"], ["timeout"] * 2)
+
+    def test_python(self) -> None:
+        """A command in Python is one like others."""
+        self.open(DISK, argv=("commands",))
+        self.reactor.settle()
+        self.assertEqual(self.told(), [("start", None), ("end", "exit")])
+        end = self.end()
+        self.assertEqual((end["rule"], end["argv"]), ("commands", ["commands"]))
+        self.assertEqual(end["bytes_out"], len(self.channel.data[1]))
+
+    def test_mistake(self) -> None:
+        """Where starting goes wrong the audit does not wait for an end for ever."""
+
+        def spawn(*_: object) -> None:
+            raise ValueError("there is no user nobody-at-all")
+
+        self.patch(self.host, "spawn", spawn)
+        self.assertRaises(ValueError, self.open, DISK)
+        self.assertEqual(self.told(), [("start", None), ("end", "not-started")])
+
     def test_denied(self) -> None:
         """Whatever is refused is told, with the reason that the client may not know."""
         self.open(DISK, argv=("other",))

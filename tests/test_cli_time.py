@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from struct import pack
 from typing import Any
 
@@ -199,6 +200,11 @@ class StrftimeTests(TimeTestCase):
         self.assertNotIn("--keyring", text)
 
 
+def _always(answers: list[bytes], _question: bytes) -> list[bytes]:
+    """The same answers to all."""
+    return answers
+
+
 class ToldTests(TimeTestCase):
     """daytime and time: what everybody is told."""
 
@@ -259,7 +265,7 @@ class ToldTests(TimeTestCase):
             data = to_rfc868(moment)
             told = self.time("--protocol=time", "--to", self.say(data[:1], data[1:]))
             self.assertEqual((told[0], told[2], self.shown(told[1])), (0, "", moment))
-            to = f"127.0.0.1:{self.datagrams(lambda _, data=data: [data])}"
+            to = f"127.0.0.1:{self.datagrams(partial(_always, [data]))}"
             self.assertEqual(self.time("--protocol=time", "--udp", "--to", to), told)
 
     def test_time2036(self) -> None:
@@ -321,16 +327,16 @@ class NTPTests(TimeTestCase):
         return self.time("--protocol", "ntp", "--timeout=0.2", "--tries=1", "--to", to, *argv)
 
     @staticmethod
-    def right(ahead: float = 100, stratum: int = 2, **changes: Any) -> Callable[[bytes], Any]:
+    def right(
+        ahead: float = 100, stratum: int = 2, fields: Mapping[int, Any] | None = None
+    ) -> Callable[[bytes], list[bytes]]:
         """A server whose clock is ahead of ours."""
 
         def answer(data: bytes) -> list[bytes]:
             answer = NTPServer(stratum, lambda: time.time() + ahead).answer(data)
             assert answer is not None
-            fields = list(PACKET.unpack(answer))
-            for place, value in changes.get("fields", {}).items():
-                fields[place] = value
-            return [PACKET.pack(*fields)]
+            found = dict(enumerate(PACKET.unpack(answer))) | dict(fields or {})
+            return [PACKET.pack(*found.values())]
 
         return answer
 
@@ -347,7 +353,7 @@ class NTPTests(TimeTestCase):
 
         def slow(data: bytes) -> list[bytes]:
             time.sleep(0.05)
-            return self.right(500)(data)  # type: ignore[no-any-return]
+            return self.right(500)(data)
 
         to = self.serve(slow, self.right(7), slow)
         self.assertRegex(self.ntp(to, "--samples=3")[1], r"offset [67]\.")

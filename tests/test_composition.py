@@ -1,5 +1,6 @@
 """Tests of what listeners serve: every service of the table, over each transport it has."""
 
+import os
 import socket
 from typing import Any
 
@@ -18,16 +19,21 @@ from sockproto.server.composition import Composition
 from sockproto.server.config import SERVICES
 from sockproto.server.listeners import Listener, Listeners
 from sockproto.server.schema import Configuration, ListenerSettings
+from sockproto.services.command.processes import ProcessHost
+from sockproto.services.command.service import CommandService
 from sockproto.services.open import OpenFactory
+from sockproto.services.tutorial.settings import TutorialSettings
 from sockproto.session import AgentFactory
 
 PEER = IPv4Address("TCP", "192.0.2.9", 5000)
 
 
-def composition(clock: Any, limits: Limits | None = None) -> Composition:
+def composition(clock: Any, limits: Limits | None = None, folder: str | None = None) -> Composition:
     """A composition with a configuration of nothing else."""
-    configuration = Configuration(limits=limits or Limits())
-    return Composition(clock, configuration, Keyring(), AgentFactory(clock, {}))
+    tutorial = TutorialSettings(secret="only for learning", folder=folder)
+    configuration = Configuration(limits=limits or Limits(), tutorial=tutorial)
+    commands = CommandService(clock, ProcessHost(clock), configuration.rules, configuration.limits)
+    return Composition(clock, configuration, Keyring(), AgentFactory(clock, {}), commands)
 
 
 def settings(service: str, endpoint: str, **more: Any) -> ListenerSettings:
@@ -43,7 +49,9 @@ class ServedTests(SynchronousTestCase):
 
     def test_every(self) -> None:
         """Every service of the table is there, over streams and datagrams as the table says."""
-        made = composition(Clock())
+        folder = os.path.abspath(self.mktemp())
+        made = composition(Clock(), folder=folder)
+        self.addCleanup(made.close)
         for service in SERVICES.values():
             if service.stream:
                 served = made.served(settings(service.name, "unix:/nowhere"))

@@ -27,6 +27,8 @@ from sockproto.server.config import (
     read_configuration,
 )
 from sockproto.server.endpoint import Endpoint, _split
+from sockproto.services.command.parameters import Parameter
+from sockproto.services.command.rule import CommandRule
 
 LOCAL = 'service = "agent"\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 

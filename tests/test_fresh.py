@@ -41,7 +41,7 @@ class Client(FakeChannel):
     served: Any
 
     @property
-    def end(self) -> Any:  # type: ignore[override]
+    def end(self) -> Any:
         """What a test has no interest in: the ends of streams."""
         return lambda stream: None
 
@@ -418,7 +418,7 @@ class EndTests(FreshTestCase):
         def spawn(*_: Any) -> Any:
             raise RuntimeError("no such user")
 
-        self.host.spawn = spawn  # type: ignore[method-assign]
+        self.patch(self.host, "spawn", spawn)
         with self.assertRaises(RuntimeError):
             self.ask(timeout=9)
         self.assertEqual((self.reactor.getDelayedCalls(), self.service.running), ([], 0))

@@ -196,7 +196,8 @@ class ConnectingTests(HostsTestCase):
     def test_light(self) -> None:
         """To look a name up nothing heavy is imported."""
         code = (
-            "import os, sys; from sockproto.hosts import known_hosts; known_hosts('web1', os.environ);"
+            "import os, sys; from sockproto.hosts import known_hosts;"
+            "known_hosts('web1', os.environ);"
             "print([m for m in ('twisted', 'cattrs', 'zope', 'OpenSSL') if m in sys.modules])"
         )
         environment = client_environment(XDG_CONFIG_HOME=str(self.folder))

@@ -13,6 +13,8 @@ from zope.interface.verify import verifyObject
 from sockproto.errors import CommandFailed
 from sockproto.interfaces import ICommand, IInvocation, IServedChannel
 from sockproto.limits import Limits
+from sockproto.server.schema import Configuration
+from sockproto.server.service import Server
 from sockproto.services.command.audit import MemoryAudit
 from sockproto.services.command.auditing import CommandAudit
 from sockproto.services.command.calls import RunningCall
@@ -189,6 +191,16 @@ class CallTests(CallTestCase):
         self.open("x")
         self.assertEqual(self.channel.said[0][:2], ("reject", "not-found"))
 
+    def test_server(self) -> None:
+        """A server in a program takes them as well."""
+
+        async def work(_: IInvocation) -> None:
+            pass
+
+        keys: Any = None
+        server = Server(PollingReactor(), Configuration(), keys, commands={"work": work})
+        self.assertIs(server.commands._commands["work"], work)
+
     def test_onlyByRules(self) -> None:
         """That it is registered allows it to nobody."""
         self.serve(lambda _: 0)
@@ -198,7 +210,7 @@ class CallTests(CallTestCase):
 
     def test_rule(self) -> None:
         """A rule for one has an argv with its name, and nothing that only a process can have."""
-        for wrong in (
+        wrongs: tuple[dict[str, Any], ...] = (
             {"argv": "any"},
             {"user": "nobody"},
             {"tty": True},
@@ -206,7 +218,8 @@ class CallTests(CallTestCase):
             {"cwd": "/"},
             {"fresh": 3},
             {"shell": True},
-        ):
+        )
+        for wrong in wrongs:
             with self.assertRaises(ValueError):
                 CommandRule(**{"name": "a", "python": True, "argv": ("a",), **wrong})
 
@@ -558,7 +571,8 @@ class EndTests(CallTestCase):
 
     def test_signals(self) -> None:
         """A signal that ends a program ends it; others mean nothing to it."""
-        for body in ({"signal": "USR1"}, {"signal": 9}, {"signal": []}, {}, {"signal": "INT"}):
+        bodies: list[dict[str, Any]] = [{"signal": one} for one in ("USR1", 9, [], "INT")]
+        for body in ({}, *bodies):
             self.hang()
             self.served.controlReceived(body)
             self.reactor.advance(0)

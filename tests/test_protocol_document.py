@@ -270,14 +270,14 @@ class TableTests(SynchronousTestCase):
             [row[0].strip("`") for row in table(PAGE, "field of OPEN")],
             [name for name in request if name != "service"],
         )
-        result = CommandResult(0, "KILL", True, True, "lost").encode()
+        result = CommandResult(0, "KILL", True, True, "lost", age=1).encode()
         self.assertEqual({row[0].strip("`") for row in table(PAGE, "field of CLOSE")}, set(result))
 
 
 # What is given a code, as a word of its own, in the server's code.
 _SAYERS = {
     "Decision", "RemoteProtocolError", "SpawnFailed", "__init__", "_close", "_comeToNothing",
-    "_failed", "_refuse", "drop", "fail", "failed", "goAway", "reject",
+    "_failed", "_refuse", "_reject", "drop", "fail", "failed", "goAway", "reject",
 }  # fmt: skip
 
 

@@ -308,7 +308,8 @@ class AccountTests(SynchronousTestCase):
         )
 
     def test_problems(self) -> None:
-        """An unknown user or group is a problem anywhere; another user where we cannot become it."""
+        """An unknown user or group is a problem anywhere, another one where users cannot be
+        switched."""
         lines = account_problems([named(user="no-such-user"), named(groups=("no-such-group",))])
         self.assertIn("there is no user 'no-such-user'", lines[0])
         self.assertIn("there is no group 'no-such-group'", lines[1])

@@ -39,7 +39,7 @@ OTHER = ListenerSettings(service="agent", endpoint="tcp:7101:interface=127.0.0.1
 class Host:
     """A host process that is none."""
 
-    def __init__(self, reactor: object) -> None:
+    def __init__(self, reactor: object, cgroup: str | None = None) -> None:
         self.started = 0
         self.error: OSError | None = None
         self.ending: Deferred[None] = succeed(None)

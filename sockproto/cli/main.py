@@ -214,6 +214,8 @@ program = Program(
     examples=[
         ("sockproto run -- uname -a", "run a command on the agent of this machine"),
         ("sockproto run --connect web1 -- df -h", "on another, over TLS"),
+        ("sockproto shell", "a prompt for many, with a folder that cd changes"),
+        ("sockproto time --protocol ntp", "how wrong our clock is"),
         ("sockproto keys new owner --if-missing", "make the key to log in with"),
     ],
 )

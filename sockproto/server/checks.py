@@ -7,8 +7,9 @@ from collections import Counter
 from sockproto.server.endpoint import Endpoint
 from sockproto.server.registry import SERVICES
 from sockproto.server.schema import Configuration, ListenerSettings
+from sockproto.services.tutorial.settings import misplaced, missing
 
-__all__ = ["check", "check_listener"]
+__all__ = ["check", "check_listener", "check_whole"]
 
 
 def check(configuration: Configuration) -> tuple[list[str], list[str]]:
@@ -58,9 +59,24 @@ def check_listener(listener: ListenerSettings) -> tuple[list[str], list[str]]:
         errors.append(f"{where}: {service.name} is served over UDP only (udp:PORT)")
     if service.authenticates and listener.auth is False:
         errors.append(f"{where}: {service.name} always logs in; auth = false is not possible")
+    wrong = misplaced(listener.service, endpoint.is_local)
+    if wrong is not None:
+        errors.append(f"{where}: {wrong}")
     if errors or not listener.authenticates or endpoint.is_local or listener.protection:
         return errors, []
     return [], [
         f"{where}: logs in without TLS beyond this machine (allow_plaintext = true); "
         "everything after the login can be read and changed on the way"
     ]
+
+
+def check_whole(configuration: Configuration) -> list[str]:
+    """Look for what may stand in any of several files but has to stand in one.
+
+    :return: what is missing, a line each.
+    """
+    lacking = (
+        (listener, missing(listener.service, configuration.tutorial))
+        for listener in configuration.listeners
+    )
+    return [f"[[listen]] {listener}: {text}" for listener, text in lacking if text is not None]

@@ -14,8 +14,11 @@ from sockproto.admission import Admission
 from sockproto.auth.server import AuthenticatingFactory, KeySource
 from sockproto.connections import ConnectionCap
 from sockproto.datagrams import AnsweringProtocol, DatagramGuard
+from sockproto.errors import ConfigurationError
+from sockproto.interfaces import IChannelService
 from sockproto.limits import Limits
 from sockproto.names import default_server_id
+from sockproto.server.privileges import acting_as
 from sockproto.server.schema import Configuration, ListenerSettings
 from sockproto.services.clock import DaytimeFactory, FramedTimeFactory, TimeFactory, WallClock
 from sockproto.services.echo import EchoFactory, FramedEchoFactory, UpperFactory, echo, upper
@@ -23,6 +26,8 @@ from sockproto.services.ntp import PORT as NTP_PORT
 from sockproto.services.ntp import NTPServer
 from sockproto.services.open import OpenFactory
 from sockproto.services.settings import ClockSettings, NTPSettings
+from sockproto.services.tutorial.dialects import Dialects
+from sockproto.services.tutorial.settings import DIALECTS
 from sockproto.session import AgentFactory
 
 __all__ = ["Composition"]
@@ -65,15 +70,25 @@ class Composition:
     :param configuration: the server's.
     :param keys: of those who may log in.
     :param agent: what the service ``agent`` is.
+    :param commands: the agent's service ``command``, which tutorial dialects use too.
+    :param owner: the user and the group that the server is about to become, if it is: uploads are
+        to be theirs.
     :ivar logins: the logins in front of services.
     :ivar guard: what all datagram services share.
     """
 
     def __init__(
-        self, reactor: Any, configuration: Configuration, keys: KeySource, agent: AgentFactory
+        self,
+        reactor: Any,
+        configuration: Configuration,
+        keys: KeySource,
+        agent: AgentFactory,
+        commands: IChannelService,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         limits = configuration.limits
         self._reactor = reactor
+        self._owner = owner
         self._limits = limits
         self._keys = keys
         self._agent = agent
@@ -81,13 +96,14 @@ class Composition:
         self._admission = Admission(limits, reactor.seconds, random.random)
         self._cap = ConnectionCap(limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._opens: list[OpenFactory] = []
+        self._dialects = Dialects(reactor, configuration.tutorial, commands, limits)
         self.logins: list[AuthenticatingFactory] = []
         self.guard = DatagramGuard(limits, reactor.seconds)
 
     def served(self, settings: ListenerSettings) -> IProtocolFactory | AnsweringProtocol:
         """What a listener serves.
 
-        :raises ConfigurationError: its certificate cannot be used.
+        :raises ConfigurationError: its certificate, or the folder of the tutorials, cannot be used.
         """
         return self._datagrams(settings) if settings.is_datagram else self._stream(settings)
 
@@ -119,6 +135,10 @@ class Composition:
         for each in self._opens:
             each.reconfigure(limits)
 
+    def close(self) -> None:
+        """Let go of what was opened to serve."""
+        self._dialects.close()
+
     def abortAll(self) -> None:
         """End every connection at once."""
         for login in self.logins:
@@ -132,7 +152,13 @@ class Composition:
         # Behind a login it is the login that counts connections.
         cap = None if settings.authenticates else self._cap
         factory: OpenFactory
-        if settings.service in _ECHOES:
+        if settings.service in DIALECTS:
+            try:
+                with acting_as(self._owner):
+                    factory = self._dialects.factory(settings.service, cap)
+            except (ValueError, OSError) as error:
+                raise ConfigurationError(f"cannot serve {settings}: {error}") from None
+        elif settings.service in _ECHOES:
             factory = _ECHOES[settings.service](self._reactor, self._limits, cap)
         else:
             factory = _CLOCKS[settings.service](self._reactor, _wall(settings), self._limits, cap)

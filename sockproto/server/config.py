@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from sockproto.errors import ConfigurationError
-from sockproto.server.checks import check, check_listener
+from sockproto.server.checks import check, check_listener, check_whole
 from sockproto.server.endpoint import Endpoint, is_local_endpoint
 from sockproto.server.problems import near
 from sockproto.server.reading import read_configuration
@@ -67,11 +67,15 @@ def load_configuration(
     errors, warnings = _of_command_line(listeners)
     if errors:
         raise ConfigurationError("\n".join(errors))
-    return attrs.evolve(
+    whole = attrs.evolve(
         configuration,
         listeners=configuration.listeners + listeners,
         warnings=(*configuration.warnings, *warnings),
     )
+    lacking = check_whole(whole)
+    if lacking:
+        raise ConfigurationError("\n".join(f"{path}: {line}" for line in lacking))
+    return whole
 
 
 def default_configuration() -> Configuration:
@@ -121,7 +125,11 @@ def _without_file(listeners: tuple[ListenerSettings, ...]) -> Configuration:
     errors, warnings = _of_command_line(listeners)
     if errors:
         raise ConfigurationError("\n".join(errors))
-    return Configuration(listeners=listeners, owner_unrestricted=True, warnings=tuple(warnings))
+    whole = Configuration(listeners=listeners, owner_unrestricted=True, warnings=tuple(warnings))
+    lacking = check_whole(whole)
+    if lacking:
+        raise ConfigurationError("\n".join(_as_option(line) for line in lacking))
+    return whole
 
 
 def _of_command_line(listeners: tuple[ListenerSettings, ...]) -> tuple[list[str], list[str]]:

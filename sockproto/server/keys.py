@@ -18,13 +18,15 @@ class ServerKeys:
     """Looks keys up, and says in the log when the keyring cannot be read any longer.
 
     :param path: the keyring's file.
+    :param needed: whether anybody logs in at all; if not, the file is not looked at.
     :ivar made: whether it was there only once :meth:`open` had made it.
     """
 
     _log = Logger()
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], needed: bool = True) -> None:
         self.path = Path(path)
+        self.needed = needed
         self.made = False
         self._file = KeyringFile(path)
         self._told = ""
@@ -35,6 +37,8 @@ class ServerKeys:
         :param create: whether to make one with the key ``owner`` where there is none.
         :raises KeyringError: it cannot be used.
         """
+        if not self.needed:
+            return
         try:
             self._file.reload()
         except KeyringMissing:
@@ -46,6 +50,8 @@ class ServerKeys:
 
     def current(self) -> Keyring:
         """The keyring in force: the newest that could be read."""
+        if not self.needed:
+            return Keyring()
         keyring = self._file.current()
         self._noticed()
         return keyring
@@ -59,6 +65,8 @@ class ServerKeys:
 
         :raises KeyringError: it cannot be used; the one before stays in force.
         """
+        if not self.needed:
+            return
         try:
             self._file.reload()
         finally:

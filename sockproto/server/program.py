@@ -94,6 +94,10 @@ class Program(Server):
                 os.environ["HOME"] = home_of(self._owner[0])
             super().startService()
         self._watchHangup()
+        if self.keys.needed:
+            self._sayHowToLogIn()
+
+    def _sayHowToLogIn(self) -> None:
         made = ": made, with one key, owner" if self.keys.made else ""
         self._log.info("keyring {path}{made}", path=Whole(self.keys.path), made=made)
         self._log.info(

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from attrs import frozen
 
 from sockproto.services.settings import ClockSettings, NTPSettings
+from sockproto.services.tutorial.settings import DIALECTS
 
 __all__ = ["SERVICES", "Service"]
 
@@ -74,6 +75,7 @@ SERVICES = MappingProxyType(
                 defaults=("udp:7123:interface=127.0.0.1",),
                 settings=NTPSettings,
             ),
+            *(Service(name=name) for name in DIALECTS),
         )
     }
 )

@@ -188,6 +188,11 @@ class Configuration:
         return CommandRules(self.commands, self.owner_unrestricted)
 
     @property
+    def authenticates(self) -> bool:
+        """Whether there is a listener on which clients log in."""
+        return any(listener.authenticates for listener in self.listeners)
+
+    @property
     def sha256(self) -> str:
         """A digest of what was read, in hex; empty where no file was.
 

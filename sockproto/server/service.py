@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from sockproto.errors import ConfigurationError, KeyringError
+from sockproto.interfaces import ICommand
 from sockproto.logs import Logger, Whole
 from sockproto.server.audit import ServerAudit
 from sockproto.server.composition import Composition
@@ -43,6 +44,7 @@ class Server(MultiService):
     :param reread: gives the configuration anew, for a reload; ``None``: it cannot change.
     :param owner: the user and the group that the program is about to become once it listens, if
         it is.
+    :param commands: commands in Python by their names, which rules with ``python`` allow.
     :raises ConfigurationError: a certificate cannot be used.
     """
 
@@ -55,6 +57,7 @@ class Server(MultiService):
         keys: ServerKeys,
         reread: Callable[[], Configuration] | None = None,
         owner: tuple[int, int] | None = None,
+        commands: Mapping[str, ICommand] | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -70,10 +73,13 @@ class Server(MultiService):
             configuration.rules,
             limits,
             self._audit.commands,
+            commands=commands,
             sessions=lambda: [session.principal for session in self.agent.sessions],
         )
         self.agent = AgentFactory(reactor, {"command": self.commands}, limits)
-        self._composition = Composition(reactor, configuration, keys, self.agent)
+        self._composition = Composition(
+            reactor, configuration, keys, self.agent, self.commands, owner
+        )
         self._started = configuration
         self._toOpen = [
             Listener(settings, self._composition.served(settings))
@@ -195,6 +201,7 @@ class Server(MultiService):
         for name, changed in (
             ("the listeners", new.listeners != old.listeners),
             ("server_id", new.server_id != old.server_id),
+            ("[tutorial]", new.tutorial != old.tutorial),
             ("json in [log]", new.log.json != old.log.json),
         ):
             if changed:
@@ -242,6 +249,7 @@ class Server(MultiService):
         yield self._within(grace, self.commands.whenEmpty())
         yield self._within(limits.close_seconds, self.agent.whenEmpty())
         self._composition.abortAll()
+        self._composition.close()
         ended = yield self._within(grace, self._host.stop())
         if not ended:
             self._log.error("the process that runs commands did not end")

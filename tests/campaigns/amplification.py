@@ -1,7 +1,7 @@
 """Look for the format that makes ``strftime`` answer with the most, of all of one to three bytes.
 
-Run as ``python -m tests.campaigns.amplification``; it takes two minutes.  The suite has a short form
-of it in ``tests/test_timetext.py``.
+Run as ``python -m tests.campaigns.amplification``; it takes two minutes.  The suite has a short
+form of it in ``tests/test_timetext.py``.
 """
 
 from __future__ import annotations

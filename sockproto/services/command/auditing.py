@@ -193,6 +193,16 @@ class Trail:
         if self._took is None:
             self._took = self._monotonic() - self._began
 
+    def failed(self, code: str) -> None:
+        """Nothing has been started after all."""
+        self.because(Why.NOT_STARTED)
+        self.over(code=code)
+
+    def failed(self, code: str) -> None:
+        """Nothing has been started after all."""
+        self.because(Why.NOT_STARTED)
+        self.over(code=code)
+
     def over(
         self,
         exit_status: int | None = None,

@@ -145,46 +145,50 @@ class CommandService:
         """
         busy = self._busy(rule)
         if busy:
-            self._reject(channel, asked, rule, "busy", busy)
+            self._reject(channel, asked, rule, "busy", busy, trail=trail)
             return None
-        command: RunningCommand | RunningCall
-        seconds = min(filter(None, (rule.timeout, timeout)), default=None)
+        found = self._commands.get(str(rule.argv[0])) if rule.python else None
+        if rule.python and found is None:
+            message = f"{rule.label} is not a part of this server"
+            self._reject(channel, asked, rule, "not-found", message, trail=trail)
+            return None
+        # Before anything runs, so that nothing can run without it.
+        trail = trail or self._audit.begin(channel.principal, rule, decision)
         most = self._limits.output if rule.max_output is None else rule.max_output
-        if rule.python:
-            found = self._commands.get(str(rule.argv[0]))
-            if found is None:
-                message = f"{rule.label} is not a part of this server"
-                self._reject(channel, asked, rule, "not-found", message)
-                return None
-            command = RunningCall(
-                self._reactor,
-                found,
-                channel,
-                argv=decision.argv,
-                values=decision.values,
-                label=rule.label,
-                stdin=asked.stdin,
-                timeout=seconds,
-                maxOutput=most,
-                grace=self._limits.kill_seconds,
-                finishAlone=rule.on_disconnect == "finish",
-                slotFree=self.counts.free,
-                trail=trail or self._audit.begin(channel.principal, rule, decision),
-            )
-        else:
-            command = RunningCommand(
-                self._reactor,
-                self._host,
-                self._spawning.spawn(rule, decision.argv, asked, channel.principal),
-                channel,
-                label=_label(rule, decision.argv),
-                timeout=seconds,
-                maxOutput=most,
-                drainSeconds=self._limits.drain_seconds,
-                finishAlone=rule.on_disconnect == "finish",
-                slotFree=self.counts.free,
-                trail=trail or self._audit.begin(channel.principal, rule, decision),
-            )
+        common: dict[str, Any] = {
+            "timeout": min(filter(None, (rule.timeout, timeout)), default=None),
+            "maxOutput": most,
+            "finishAlone": rule.on_disconnect == "finish",
+            "slotFree": self.counts.free,
+            "trail": trail,
+        }
+        command: RunningCommand | RunningCall
+        try:
+            if found is not None:
+                command = RunningCall(
+                    self._reactor,
+                    found,
+                    channel,
+                    argv=decision.argv,
+                    values=decision.values,
+                    label=rule.label,
+                    stdin=asked.stdin,
+                    grace=self._limits.kill_seconds,
+                    **common,
+                )
+            else:
+                command = RunningCommand(
+                    self._reactor,
+                    self._host,
+                    self._spawning.spawn(rule, decision.argv, asked, channel.principal),
+                    channel,
+                    label=_label(rule, decision.argv),
+                    drainSeconds=self._limits.drain_seconds,
+                    **common,
+                )
+        except BaseException:
+            trail.failed("internal")
+            raise
         self.counts.take(command, Slot(rule, channel.principal, self._reactor.seconds()))
         return command
 
@@ -204,15 +208,20 @@ class CommandService:
         code: str,
         message: str,
         reason: str = "",
+        trail: Trail | None = None,
     ) -> None:
         """Refuse a request.
 
         :param reason: what the log and the audit have, where the client is not to know it.
+        :param trail: where the audit has the request as one that was granted.
         """
         self.counts.refused += 1
         reason = reason or message
         principal = channel.principal
-        self._audit.denied(principal, asked.argv, rule, self._rules.rules, code, reason)
+        if trail is None:
+            self._audit.denied(principal, asked.argv, rule, self._rules.rules, code, reason)
+        else:
+            trail.failed(code)
         self._log.warn(
             "{identity} from {address} was refused {word}: {code}: {reason}",
             identity=principal.identity,

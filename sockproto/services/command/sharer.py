@@ -134,6 +134,10 @@ class Sharer:
 
     def _close(self, end: CommandResult) -> None:
         if self._trail is not None:
+            if end.timed_out:
+                self._trail.because(Why.TIMEOUT)
+            elif end.truncated and end.exit_status is None:
+                self._trail.because(Why.OUTPUT_LIMIT)
             self._trail.over(end.exit_status, end.signal, end.truncated, age=end.age)
         channel = self._over()
         if channel is not None:

@@ -107,10 +107,8 @@ def _version() -> str | None:
 def _text(found: dict[str, Any]) -> str:
     """The same for people."""
     whose = "" if found["scope"] == "all" else f" of {found['scope']}"
-    rows = [
-        ("server", f"{found['server_id']}, sockproto {found['version'] or '(not installed)'}"),
-        ("up", duration(found["uptime"])),
-    ]
+    server = f"{found['server_id']}, sockproto {found['version'] or '(not installed)'}"
+    rows = [("server", server), ("up", duration(found["uptime"]))]
     if "sessions" in found:
         rows.append(("sessions" + whose, str(len(found["sessions"]))))
     rows.append(("running" + whose, str(len(found["running"]))))
