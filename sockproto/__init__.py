@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sockproto.limits import Limits
     from sockproto.result import Output, Result
     from sockproto.server.service import Server
+    from sockproto.services.command.audit_file import FileAudit
+    from sockproto.services.command.auditing import CommandAudit
     from sockproto.services.command.processes import ProcessHost
     from sockproto.services.command.rule import CommandRule
     from sockproto.services.command.rules import CommandRules
@@ -41,6 +43,7 @@ _HOMES = {
     "AuthenticatingEndpoint": "auth",
     "AuthenticatingFactory": "auth",
     "Command": "client",
+    "CommandAudit": "services.command.auditing",
     "CommandFailed": "errors",
     "CommandRule": "services.command.rule",
     "CommandRules": "services.command.rules",
@@ -48,6 +51,7 @@ _HOMES = {
     "ConnectFailed": "errors",
     "ConnectionLost": "errors",
     "Credentials": "credentials",
+    "FileAudit": "services.command.audit_file",
     "FramedProtocol": "framing",
     "Key": "key",
     "Keyring": "keyring",
@@ -74,6 +78,7 @@ __all__ = [
     "AuthenticatingEndpoint",
     "AuthenticatingFactory",
     "Command",
+    "CommandAudit",
     "CommandFailed",
     "CommandRule",
     "CommandRules",
@@ -81,6 +86,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "Credentials",
+    "FileAudit",
     "FramedProtocol",
     "Key",
     "Keyring",

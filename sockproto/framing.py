@@ -114,7 +114,7 @@ class FramedProtocol(Protocol):
         self._out.releasePressure()
         if self.backPressure:
             self._out.press(self._deliverHeld)
-        self.connectionMade()  # type: ignore[no-untyped-call]
+        self.connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: nothing more is delivered. Call this when overriding it."""

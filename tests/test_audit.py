@@ -23,6 +23,7 @@ from zope.interface.verify import verifyObject
 from sockproto.errors import ConfigurationError
 from sockproto.limits import Limits
 from sockproto.server.audit import ServerAudit
+from sockproto.server.config import read_configuration
 from sockproto.server.schema import AuditSettings, Configuration, Source
 from sockproto.services.command import audit_socket
 from sockproto.services.command.audit import AuditEntry, Audits, IAudit, MemoryAudit, NoAudit
@@ -560,9 +561,8 @@ class ServiceTests(SynchronousTestCase):
         """Ask for a command."""
         host: Any = self.host
         limits = Limits(commands=1)
-        self.service = CommandService(
-            self.reactor, host, CommandRules(rules), limits, CommandAudit(self.memory)
-        )
+        audit = CommandAudit(self.memory, monotonic=self.reactor.seconds)
+        self.service = CommandService(self.reactor, host, CommandRules(rules), limits, audit)
         self.channel = FakeChannel()
         self.request = {"argv": list(argv), **request}
         return self.service.open(self.channel, self.request)
@@ -596,6 +596,19 @@ class ServiceTests(SynchronousTestCase):
         end = self.end()
         found = (end["exit_status"], end["bytes_in"], end["bytes_out"], end["truncated"])
         self.assertEqual(found, (3, 5, 11, False))
+
+    def test_duration(self) -> None:
+        """What counts is the time of its program, not that of who reads the output."""
+        self.open(DISK)
+        run = self.host.runs[0]
+        run.observer.started(1)
+        self.reactor.advance(2)
+        run.observer.exited(0, None)
+        self.reactor.advance(3)
+        run.closeChild()
+        run.observer.gone()
+        self.reactor.settle()
+        self.assertEqual(self.end()["duration"], 2)
 
     def test_reasons(self) -> None:
         """Each way to be ended has its word."""
@@ -772,6 +785,38 @@ class ServerAuditTests(SynchronousTestCase):
         self.assertEqual(openDescriptors(), before + 1)
         self.audit.close()
         self.assertEqual(openDescriptors(), before)
+
+    def test_owner(self) -> None:
+        """Of who is about to be somebody else the file is the other's, so that it can be written
+        and rotated then."""
+        if os.geteuid() != 0:
+            self.skipTest("only root can give a file away")
+        FileAudit(str(self.path), (65534, 65534)).close()
+        found = self.path.stat()
+        self.assertEqual(
+            (found.st_uid, found.st_gid, found.st_mode & 0o777), (65534,) * 2 + (0o600,)
+        )
+        FileAudit(str(self.path), (65534, 65534)).close()
+        self.assertRaises(ConfigurationError, FileAudit, str(self.path))
+
+    def test_read(self) -> None:
+        """The section of a configuration file; what is wrong with it is said."""
+        file = Path(self.mktemp()).absolute()
+        file.write_text('[audit]\nfile = "a.json"\nsyslog = "local1"\njournal = true\n')
+        self.assertEqual(
+            read_configuration(file).audit,
+            AuditSettings(file=str(file.parent / "a.json"), syslog="local1", journal=True),
+        )
+        for text, words in (
+            ("syslog = 3", "[audit] syslog: expected true, false or text"),
+            ('syslog = "auht"', "[audit] syslog: expected true, false, or one of user, daemon"),
+            ("file = true", "[audit] file: expected text"),
+            ('file = ""', "[audit] file: expected the path of a file"),
+            ("jornal = true", "unknown key jornal; did you mean journal?"),
+        ):
+            file.write_text(f"[audit]\n{text}\n")
+            error = self.assertRaises(ConfigurationError, read_configuration, file)
+            self.assertIn(words, str(error))
 
     def test_settings(self) -> None:
         """A facility is one that programs may use."""

@@ -38,7 +38,8 @@ tls = "auto"
 
 [[command]]
 name = "say"
-argv = ["echo", "{word}", "{secret}"]
+shell = true
+argv = ["cat; echo", "{word}", "{secret}"]
 allow = ["owner"]
 stdin = "stream"
 parameters.word.pattern = ".*"
@@ -100,7 +101,7 @@ class RealAuditTests(SynchronousTestCase):
             ],
         )
         start, end = said[:2]
-        self.assertEqual(start["argv"], ["echo", "a\u2028b", "***"])
+        self.assertEqual(start["argv"], ["/bin/sh", "-c", "cat; echo", "sh", "a\u2028b", "***"])
         self.assertEqual(start["session"], session.login.session_id.hex())
         self.assertEqual((start["ref"], start["identity"]), (session.login.ref, "owner"))
         self.assertRegex(start["configuration"], "^[0-9a-f]{64}$")

@@ -82,9 +82,26 @@ class CheckTests(SynchronousTestCase):
         result = self.check(RULES, "--as", "x", "--group", "monitoring", "--", "disk", "/")
         self.assertEqual(result.exit_code, 0)
 
+    def test_from(self) -> None:
+        """--from says where the request comes from; a rule that asks for that needs it."""
+        text = RULES.replace("parameters.path", 'from = ["10.0.0.0/8", "unix"]\nparameters.path')
+        asked = ("--as", "ops", "--", "disk", "/var")
+        result = self.check(text, *asked)
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("disk: its from does not admit an address that is not known", result.stdout)
+        for origin, status in (("10.1.2.3", 0), ("unix", 0), ("192.0.2.1", 1), ("here", 2)):
+            self.assertEqual(self.check(text, "--from", origin, *asked).exit_code, status, origin)
+
+    def test_accounts(self) -> None:
+        """Users that are not here are a note, for the server may run elsewhere."""
+        text = RULES.replace("parameters.path", 'user = "no-such-user"\nparameters.path')
+        result = self.check(text)
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("disk: user: there is no user 'no-such-user'", result.stderr)
+
     def test_usage(self) -> None:
         """An identity without a request, or the other way round, is wrong usage."""
-        for arguments in (("--as", "x"), ("--", "disk"), ("--group", "x")):
+        for arguments in (("--as", "x"), ("--", "disk"), ("--group", "x"), ("--from", "unix")):
             self.assertEqual(self.check(RULES, *arguments).exit_code, 2)
 
     def test_certificate(self) -> None:

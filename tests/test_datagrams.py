@@ -129,7 +129,9 @@ class GuardTests(SynchronousTestCase):
 
     def test_log(self) -> None:
         """Dropped datagrams are counted, and cause few lines, from one source or from many."""
-        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        observer = EventLoggingObserver()
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         for n in range(50_000):
             self.guard.admit((SERVER, 7))
             self.guard.admit((f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", 7))
@@ -155,7 +157,8 @@ class AnsweringTests(SynchronousTestCase):
         self.wire = Wire()
         self.guard = DatagramGuard(Limits(), Clock().seconds)
         protocol = AnsweringProtocol("test", answer, self.guard)
-        protocol.makeConnection(WireTransport(self.wire, (SERVER, 7007)))
+        protocol.transport = WireTransport(self.wire, (SERVER, 7007))
+        protocol.startProtocol()
         return protocol
 
     def test_answer(self) -> None:
@@ -194,8 +197,17 @@ class LoopTests(SynchronousTestCase):
     ) -> None:
         guard = DatagramGuard(Limits(), Clock().seconds)
         protocol = AnsweringProtocol(name, answer, guard, {123} if name == "ntp" else ())
-        protocol.makeConnection(WireTransport(wire, address))
+        protocol.transport = WireTransport(wire, address)
+        protocol.startProtocol()
         wire.hosts[address] = protocol.datagramReceived
+
+    def placeDumb(self, wire: Wire, address: Address) -> None:
+        """A peer that answers everything, as a plain echo service does."""
+
+        def answer(data: bytes, source: Address) -> None:
+            wire.send(data, address, source)
+
+        wire.hosts[address] = answer
 
     def test_pairs(self) -> None:
         """A forged datagram between any two of our services, on their own ports, on the ports of
@@ -210,9 +222,7 @@ class LoopTests(SynchronousTestCase):
                         self.place(wire, name, (SERVER, ours), answer)
                         peer = ("192.0.2.2", theirs)
                         if dumb:
-                            wire.hosts[peer] = lambda data, source, wire=wire, peer=peer: wire.send(
-                                data, peer, source
-                            )
+                            self.placeDumb(wire, peer)
                         else:
                             self.place(wire, other, peer, reply)
                         wire.send(data, peer, (SERVER, ours))

@@ -55,6 +55,7 @@ class EchoTests(SynchronousTestCase):
         _, transport = connect(EchoFactory)
         self.assertIs(transport.producer, transport)
         self.assertTrue(transport.streaming)
+        assert transport.producer is not None
         transport.producer.pauseProducing()
         self.assertEqual(transport.producerState, "paused")
 

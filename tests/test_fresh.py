@@ -299,6 +299,11 @@ class EndTests(FreshTestCase):
         self.assertEqual(second.result, {"signal": "TERM", "timed_out": True, "age": 5.0})
         self.ask()
         self.assertEqual(self.runs(), 2)
+        run = self.start()
+        self.reactor.advance(5)
+        self.finish(run, 0)  # it took notice of TERM, and has a status
+        self.ask()
+        self.assertEqual(self.runs(), 3)
 
     def test_clientsTimeout(self) -> None:
         """A client's own time-out is for that client; the last one's ends the run."""
@@ -541,6 +546,19 @@ class BoundTests(FreshTestCase):
         self.assertEqual(len(self.first.data[1]), written)
         self.finish(run)
         self.expect(self.first, b"x" * written, None)
+
+    def test_nothingToSend(self) -> None:
+        """Between turning out too long and being told, it takes no more than somebody wants: what
+        writes without end would keep the reactor busy."""
+        self.serve(RULE, fresh_output=1)
+        for leave in (("stopReceived", 1), ("cancelled",)):
+            self.begin()
+            getattr(self.first.served, leave[0])(*leave[1:])
+            channel: Any = self.first.served._run
+            self.assertEqual(channel.sendable(1), 65_536)
+            channel.write(1, b"ab")
+            self.assertEqual(channel.sendable(1), 0)
+            self.reactor.advance(31)
 
     def test_stoppedAlone(self) -> None:
         """Once it is its client's own, that one's wish for no more of a stream is the command's."""

@@ -40,7 +40,7 @@ class LimitsTests(SynchronousTestCase):
 
     def test_trustedSourcesAsText(self) -> None:
         """An embedder may write networks as text."""
-        limits = Limits(trusted_sources=["10.0.0.0/8"])  # type: ignore[list-item, arg-type]
+        limits = Limits(trusted_sources=["10.0.0.0/8"])
         self.assertEqual(limits.trusted_sources, (ip_network("10.0.0.0/8"),))
 
     def test_frameHoldsData(self) -> None:

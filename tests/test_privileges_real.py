@@ -224,7 +224,10 @@ class AnyUserTests(RealTestCase):
         )
         listener = Listener()
         run = self.host.spawn(spec, listener)
-        self.addCleanup(lambda: [os.close(end) for end in (run.stdout, run.stderr) if end])
+        assert run.stdout is not None
+        assert run.stderr is not None
+        self.addCleanup(os.close, run.stdout)
+        self.addCleanup(os.close, run.stderr)
         await _until(lambda: len(_marked(run.mark)) >= 5)
         (pid,) = self.host.pids
         os.kill(pid, 9)
@@ -252,7 +255,7 @@ def _dead(pid: str) -> bool:
 async def _until(condition: Any) -> None:
     while not condition():
         pause: Deferred[None] = Deferred()
-        reactor.callLater(0.02, pause.callback, None)  # type: ignore[attr-defined]
+        reactor.callLater(0.02, pause.callback, None)
         await pause
 
 

@@ -27,6 +27,7 @@ from sockproto.wire.messages import FrameType
 from sockproto.wire.server_channels import ServerChannels
 from sockproto.wire.settings import Settings
 from sockproto.wire.streams import ON_STREAMS
+from sockproto.wire.terminal import Terminal
 from tests.documents import ROOT, blocks, prose, table, vectors
 
 PAGE = "docs/protocol.rst"
@@ -265,7 +266,7 @@ class TableTests(SynchronousTestCase):
         """The fields of SETTINGS, of OPEN and of CLOSE are those of the code."""
         settings = Settings(4096).encode()
         self.assertEqual([row[0].strip("`") for row in table(PAGE, "field  ")], list(settings))
-        request = CommandRequest((b"a",), True, 1, b"/", {b"A": b"B"}).encode()
+        request = CommandRequest((b"a",), True, 1, b"/", {b"A": b"B"}, Terminal()).encode()
         self.assertEqual(
             [row[0].strip("`") for row in table(PAGE, "field of OPEN")],
             [name for name in request if name != "service"],

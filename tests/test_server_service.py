@@ -30,7 +30,9 @@ from sockproto.server.keys import ServerKeys
 from sockproto.server.listeners import Listeners
 from sockproto.server.program import Program, StartFailed
 from sockproto.server.service import Server
+from sockproto.services.command.counts import Slot
 from sockproto.services.command.rule import CommandRule
+from tests.commandfakes import PRINCIPAL
 
 LOCAL = ListenerSettings(service="agent", endpoint="tcp:7100:interface=127.0.0.1")
 OTHER = ListenerSettings(service="agent", endpoint="tcp:7101:interface=127.0.0.1")
@@ -44,7 +46,7 @@ class Host:
         self.error: OSError | None = None
         self.ending: Deferred[None] = succeed(None)
 
-    def start(self) -> None:
+    def start(self, new_privileges: bool) -> None:
         """Count."""
         if self.error is not None:
             raise self.error
@@ -333,6 +335,42 @@ class Connection:
         self.dropped.append(self.key.id)
 
 
+class AccountTests(ServerTestCase):
+    """Rules whose commands run as users that there are not, or that the server cannot become."""
+
+    kind = Server
+
+    def test_start(self) -> None:
+        """They are an error at the start, which leaves no listener."""
+        rule = CommandRule(name="one", argv=("true",), allow=("ops",), user="no-such-user")
+        server = self.server(commands=(rule,))
+        error = self.assertRaises(ConfigurationError, server.startService)
+        self.assertIn("[[command]] one: user: there is no user", str(error))
+        self.assertEqual(self.reactor.closed, 1)
+
+    def test_reload(self) -> None:
+        """At a reload the rules that were in force stay."""
+        server = self.server()
+        server.startService()
+        rule = CommandRule(name="one", argv=("true",), allow=("ops",), group="no-such-group")
+        self.read = Configuration(listeners=(LOCAL,), commands=(rule,))
+        with capturedLogs() as captured:
+            self.assertFalse(server.reload())
+        self.assertIn("there is no group 'no-such-group'", "".join(self.messages(captured)))
+        self.assertEqual(server.commands._rules.rules, ())
+
+    def test_hosts(self) -> None:
+        """Commands with and without new privileges have a host process each, where rules ask for
+        both."""
+        rules = [
+            CommandRule(name=name, argv=("true",), allow=("ops",), new_privileges=name == "two")
+            for name in ("one", "two")
+        ]
+        server = self.server(commands=tuple(rules))
+        server.startService()
+        self.assertEqual(server._host.started, 2)
+
+
 class StopTests(ServerTestCase):
     """How it drains."""
 
@@ -353,7 +391,8 @@ class StopTests(ServerTestCase):
             end = staticmethod(lambda: self.ended.append("command"))
 
         command = Command()
-        self.running.commands._running[command] = "x"
+        rule = CommandRule(name="x", argv=("x",))
+        self.running.commands.counts.take(command, Slot(rule, PRINCIPAL, 0))
         return command
 
     def test_idle(self) -> None:
@@ -373,7 +412,7 @@ class StopTests(ServerTestCase):
         self.assertIsNone(self.running.agent.buildProtocol(None))
         self.reactor.advance(9)
         self.assertEqual(self.ended, [])
-        self.running.commands._slotFree(command)
+        self.running.commands.counts.free(command)
         self.running.agent.sessionOver(self.session)
         self.successResultOf(stopping)
         self.assertEqual(self.reactor.getDelayedCalls(), [])

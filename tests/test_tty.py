@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from sockproto import blocking, connect
@@ -34,6 +35,7 @@ class TerminalTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """What is no terminal is told, and is a fault of the channel alone."""
+        wrong: Any
         for wrong in (
             True,
             [],
@@ -109,6 +111,11 @@ class RealTests(ServedTestCase, SynchronousTestCase):
         command.end_input()
         self.assertEqual(command.wait().exit_status, 0)
 
+    def test_closedEarly(self) -> None:
+        """A command that closes its streams a while before it ends is not hung up by that."""
+        script = "echo over; exec <&- >&- 2>&-; sleep 0.2; exit 5"
+        self.assertEqual(self.start("sh", "-c", script).wait().exit_status, 5)
+
     def test_endBehindPart(self) -> None:
         """The end of the input behind a part of a line is the end all the same."""
         command = self.start("cat")
@@ -174,7 +181,7 @@ class RealTwistedTests(ServedTestCase, TestCase):
     async def test_terminal(self) -> None:
         """A terminal, its input and its size."""
         where = self.server.connection()
-        session = await connect(where["where"], where["key"])
+        session = await connect(reactor, where["where"], where["key"])
         try:
             script = "stty size; read x; echo got $x; stty size"
             command = await session.start(["sh", "-c", script], tty=TERMINAL)

@@ -87,7 +87,9 @@ class SizeTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """What is no size is refused, fractions of a byte too."""
-        for written in ("1 XB", "one", "-1", "0.3 KiB", "1.5", True, 1.0, None, [], -1, "9" * 19):
+        wrong: list[object] = ["1 XB", "one", "-1", "0.3 KiB", "1.5", "9" * 19]
+        wrong += [True, 1.0, None, [], -1]
+        for written in wrong:
             error = self.assertRaises(ValueError, parse_size, written)
             self.assertIn("expected a ", str(error))
             self.assertIn("found", str(error))

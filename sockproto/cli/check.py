@@ -134,6 +134,13 @@ def _summarise(file: str, configuration: Configuration) -> None:
         click.echo(f"listen   {listener.service} on {listener.endpoint}: {_protection(listener)}")
     if not configuration.listeners:
         click.echo("listen   nowhere, unless --listen says where")
+    audit = configuration.audit
+    if audit.file is not None:
+        click.echo(f"audit    to {one_line(audit.file)}")
+    if audit.syslog:
+        click.echo("audit    to syslog")
+    if audit.journal:
+        click.echo("audit    to the journal")
     for rule in configuration.commands:
         argv = "any argv" if isinstance(rule.argv, str) else shlex.join(rule.argv)
         denied = f", but not {', '.join(rule.deny)}" if rule.deny else ""

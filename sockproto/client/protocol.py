@@ -149,8 +149,9 @@ class SessionProtocol(FramedProtocol):
         """Announce what this client takes."""
         # Else a short input waits until the server has acknowledged what was sent before. (Twisted
         # has it that Unix connections are TCP's too.)
-        if ITCPTransport.providedBy(self.transport) and self.transport.principal.host is not None:
-            self.transport.setTcpNoDelay(True)
+        transport: Any = self.transport
+        if transport.principal.host is not None and ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
         self.transport.write(self._machine.send_settings())
 
     def stringReceived(self, payload: bytes) -> None:

@@ -24,18 +24,16 @@ class ChildSignals:
     """
 
     _reactor: Any
-    _previous: Any = None
 
     def install(self) -> None:
         """From now on; those that ended before are looked after at once."""
-        self._previous = signal.signal(signal.SIGCHLD, self._childEnded)
+        signal.signal(signal.SIGCHLD, self._childEnded)
         signal.siginterrupt(signal.SIGCHLD, False)
         reapAllProcesses()
 
     def uninstall(self) -> None:
         """No longer."""
-        previous, self._previous = self._previous, None
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if previous is None else previous)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _childEnded(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(reapAllProcesses)

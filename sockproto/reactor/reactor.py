@@ -110,15 +110,6 @@ class UvloopReactor(AsyncioSelectorReactor):
         else:
             super().removeReader(reader)
 
-    def addWriter(self, writer: Any) -> None:
-        # What a stream is given it sends by itself.
-        if not isinstance(writer, Stream):
-            super().addWriter(writer)
-
-    def removeWriter(self, writer: Any) -> None:
-        if not isinstance(writer, Stream):
-            super().removeWriter(writer)
-
     def getReaders(self) -> list[Any]:
         return [*super().getReaders(), *(stream for stream in self.streams if stream.reading)]
 

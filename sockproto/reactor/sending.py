@@ -208,9 +208,13 @@ class Sending(_LogOwner):
         try:
             call()
         except BaseException:
-            reason = Failure()
-            log.err(reason)
-            self.connectionLost(reason)
+            self._failed()
+
+    def _failed(self) -> None:
+        """Close after an exception of the program's."""
+        reason = Failure()
+        log.err(reason)
+        self.connectionLost(reason)
 
     def _soon(self, call: Callable[..., object], *arguments: object) -> None:
         """Call something in the next turn of the loop."""

@@ -31,14 +31,8 @@ __all__ = ["Stream"]
 _SECURED = ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer")
 
 
-@implementer(
-    ITCPTransport,
-    ITLSTransport,
-    ISystemHandle,
-    IConsumer,
-    IPushProducer,
-    IHalfCloseableDescriptor,
-)
+@implementer(ITCPTransport, ITLSTransport, ISystemHandle)
+@implementer(IConsumer, IPushProducer, IHalfCloseableDescriptor)
 class Stream(Sending, _SocketCloser):  # type: ignore[misc]
     """A connection that uvloop reads and writes.
 
@@ -122,9 +116,7 @@ class Stream(Sending, _SocketCloser):  # type: ignore[misc]
         try:
             self.protocol.dataReceived(data)
         except BaseException:
-            reason = Failure()
-            log.err(reason)
-            self.connectionLost(reason)
+            self._failed()
         finally:
             contexts.pop()
             self._collecting = False

@@ -11,7 +11,6 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from sockproto.errors import ConfigurationError, KeyringError
-from sockproto.interfaces import ICommand
 from sockproto.logs import Logger, Whole
 from sockproto.server.audit import ServerAudit
 from sockproto.server.composition import Composition
@@ -20,6 +19,7 @@ from sockproto.server.keys import ServerKeys
 from sockproto.server.listeners import Listener, Listeners
 from sockproto.server.schema import Configuration
 from sockproto.services.command.accounts import account_problems
+from sockproto.services.command.invocation import PythonCommand
 from sockproto.services.command.processes import ProcessHost
 from sockproto.services.command.service import CommandService
 from sockproto.session import AgentFactory
@@ -57,7 +57,7 @@ class Server(MultiService):
         keys: ServerKeys,
         reread: Callable[[], Configuration] | None = None,
         owner: tuple[int, int] | None = None,
-        commands: Mapping[str, ICommand] | None = None,
+        commands: Mapping[str, PythonCommand] | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -115,8 +115,9 @@ class Server(MultiService):
         try:
             # Not before: whom the server runs as is only settled now.
             _checkAccounts(self.configuration)
-            for kind in {rule.new_privileges for rule in self.configuration.rules.rules}:
-                self._host.start(kind)
+            kinds = {rule.new_privileges for rule in self.configuration.rules.rules} or {False}
+            for new_privileges in kinds:
+                self._host.start(new_privileges)
         except BaseException:
             self._audit.close()
             self._closed(self.listeners.close())

@@ -117,8 +117,7 @@ async def campaign(reactor: Any, runs: int) -> None:
     host = ProcessHost(reactor)
     host.start()
     await hosted(host, 200)
-    pid = host.pid
-    assert pid is not None
+    (pid,) = host.pids
     own = os.getpid()
     before = descriptors(own), descriptors(pid)
     print(f"descriptors {before}, host {memory(pid)} KiB, this process {memory(own)} KiB")

@@ -198,11 +198,6 @@ class Trail:
         self.because(Why.NOT_STARTED)
         self.over(code=code)
 
-    def failed(self, code: str) -> None:
-        """Nothing has been started after all."""
-        self.because(Why.NOT_STARTED)
-        self.over(code=code)
-
     def over(
         self,
         exit_status: int | None = None,

@@ -12,10 +12,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto.errors import CommandFailed
-from sockproto.interfaces import IChannel, ICommand, IServedChannel
+from sockproto.interfaces import IChannel, IServedChannel
 from sockproto.logs import Logger
 from sockproto.services.command.auditing import Trail, Why
-from sockproto.services.command.invocation import InputQueue, Invocation
+from sockproto.services.command.invocation import InputQueue, Invocation, PythonCommand
 from sockproto.services.command.output_queue import OutputQueue, StreamStopped
 from sockproto.wire.commands import CommandResult
 from sockproto.wire.messages import Stream
@@ -61,7 +61,7 @@ class RunningCall:
     def __init__(
         self,
         clock: IReactorTime,
-        command: ICommand,
+        command: PythonCommand,
         channel: IChannel,
         *,
         argv: tuple[bytes, ...],

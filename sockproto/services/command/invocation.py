@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from sockproto.auth.principal import Principal
-from sockproto.interfaces import IInvocation
+from sockproto.interfaces import ICommand, IInvocation
 from sockproto.wire.messages import MAX_DATA, Stream
 
-__all__ = ["InputQueue", "Invocation"]
+__all__ = ["InputQueue", "Invocation", "PythonCommand"]
+
+#: What can be registered: an object that provides :class:`ICommand`, or a function like one.
+PythonCommand = ICommand | Callable[[IInvocation], Awaitable[int | None]]
 
 
 class InputQueue:

@@ -15,8 +15,7 @@ from sockproto.logs import Logger
 from sockproto.services.command.auditing import Trail, Why
 from sockproto.services.command.pipes import InputPipe, OutputPipe
 from sockproto.services.command.processes import ProcessHost, Run, Spawn
-from sockproto.services.command.processes_pipes import set_window
-from sockproto.services.command.terminal_input import TerminalInput
+from sockproto.services.command.terminal_input import HeldTerminal, TerminalInput
 from sockproto.wire.commands import CommandResult
 from sockproto.wire.messages import Stream
 from sockproto.wire.terminal import decode_window
@@ -82,9 +81,12 @@ class RunningCommand:
         self._exitStatus: int | None = None
         self._signal: str | None = None
         self._who = f"{channel.principal.identity} from {channel.principal.address}"
-        self._onTerminal = spawn.terminal is not None
         self._run: Run = host.spawn(spawn, self)
-        carrier = TerminalInput if self._onTerminal else InputPipe
+        self._terminal: HeldTerminal | None = None
+        carrier = InputPipe
+        if spawn.terminal is not None and self._run.stdout is not None:
+            self._terminal = HeldTerminal(self._run.stdout)
+            carrier = TerminalInput
         self._stdin = (
             None if self._run.stdin is None else carrier(reactor, self._run.stdin, channel)
         )
@@ -135,6 +137,8 @@ class RunningCommand:
             self._stdin.close()
         elif self._stdin is not None:
             self._stdin.stop()
+        if self._terminal is not None:
+            self._terminal.close()
         for output in self._outputs.values():
             output.drain(self._drainSeconds)
 
@@ -162,6 +166,8 @@ class RunningCommand:
         self._cancelTimer()
         if self._stdin is not None:
             self._stdin.close()
+        if self._terminal is not None:
+            self._terminal.close()
         for output in self._outputs.values():
             output.close()
         self._slotFree(self)
@@ -196,9 +202,8 @@ class RunningCommand:
     def controlReceived(self, body: Mapping[str, Any]) -> None:
         """A signal for the command, or a size for its terminal; what is not known is ignored."""
         window = decode_window(body.get("window"))
-        output = self._outputs.get(Stream.OUT)
-        if window is not None and self._onTerminal and output is not None and not output.isClosed:
-            set_window(output.fileno(), *window)
+        if window is not None and self._terminal is not None:
+            self._terminal.resize(*window)
         name = body.get("signal")
         if isinstance(name, str) and self._state is _State.RUNNING:
             # One that does not exist is not even logged: a client could fill the log with them.
@@ -231,7 +236,7 @@ class RunningCommand:
         if self._state in (_State.STARTING, _State.RUNNING) and not self._ending:
             self._ending = True
             self._trail.because(why)
-            if self._onTerminal:
+            if self._terminal is not None:
                 # What a terminal says whose line is cut: a shell on it takes no notice of TERM.
                 self._run.signal("HUP")
             self._run.end()

@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from sockproto.auth.principal import Principal
-from sockproto.interfaces import IChannel, IChannelService, ICommand, IServedChannel
+from sockproto.interfaces import IChannel, IChannelService, IServedChannel
 from sockproto.limits import Limits
 from sockproto.logs import Logger
 from sockproto.services.command.auditing import CommandAudit, Trail
 from sockproto.services.command.calls import RunningCall
 from sockproto.services.command.counts import Counts, Slot
 from sockproto.services.command.fresh import FreshResults, Question
+from sockproto.services.command.invocation import PythonCommand
 from sockproto.services.command.listing import ListingCommand
 from sockproto.services.command.processes import ProcessHost
 from sockproto.services.command.rule import CommandRule
@@ -58,7 +59,7 @@ class CommandService:
         limits: Limits,
         audit: CommandAudit | None = None,
         *,
-        commands: Mapping[str, ICommand] | None = None,
+        commands: Mapping[str, PythonCommand] | None = None,
         sessions: Callable[[], Iterable[Principal]] | None = None,
     ) -> None:
         self._reactor = reactor
@@ -69,7 +70,7 @@ class CommandService:
         self._audit = CommandAudit() if audit is None else audit
         self._fresh = FreshResults(reactor, limits)
         self.counts = Counts()
-        self._commands: dict[str, ICommand] = {
+        self._commands: dict[str, PythonCommand] = {
             "commands": ListingCommand(lambda: self._rules),
             "status": StatusCommand(
                 reactor, lambda: self._rules, self.counts, self._fresh, sessions

@@ -1,4 +1,4 @@
-"""The input of a command that runs on a terminal."""
+"""A command's terminal: its input, its size, and how long it lasts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IReactorFDSet
 
 from sockproto.interfaces import IChannel
 from sockproto.services.command.pipes import InputPipe
+from sockproto.services.command.processes_pipes import set_window
 
-__all__ = ["TerminalInput"]
+__all__ = ["HeldTerminal", "TerminalInput"]
 
 
 class TerminalInput(InputPipe):
@@ -37,3 +38,29 @@ class TerminalInput(InputPipe):
                 times = 1 if self._lastByte == b"\n" else 2
                 os.write(self.fileno(), times * modes[6][termios.VEOF])
         super()._finish()
+
+
+class HeldTerminal:
+    """Holds a command's terminal until its leader has ended.
+
+    A program closes its streams before it ends.  Its output is over then, but to let go of the
+    terminal would hang it up (SIGHUP), and it would have ended by that.
+
+    :param master: the terminal; it is the caller's to close.
+    """
+
+    def __init__(self, master: int) -> None:
+        self._descriptor = -1
+        with contextlib.suppress(OSError):  # no descriptor is free: then it is let go of early
+            self._descriptor = os.dup(master)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give it another size."""
+        if self._descriptor >= 0:
+            set_window(self._descriptor, rows, columns)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
