@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from click.testing import CliRunner
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sockproto.cli.main import program
 from sockproto.errors import ConfigurationError
 from sockproto.limits import Limits
 from sockproto.server.audit import ServerAudit
@@ -807,6 +809,9 @@ class ServerAuditTests(SynchronousTestCase):
             read_configuration(file).audit,
             AuditSettings(file=str(file.parent / "a.json"), syslog="local1", journal=True),
         )
+        said = CliRunner().invoke(program, ["check", str(file)]).output
+        for where in (f"{file.parent}/a.json", "syslog", "the journal"):
+            self.assertIn(f"audit    to {where}\n", said)
         for text, words in (
             ("syslog = 3", "[audit] syslog: expected true, false or text"),
             ('syslog = "auht"', "[audit] syslog: expected true, false, or one of user, daemon"),

@@ -124,7 +124,9 @@ class RealTests(ServedTestCase, SynchronousTestCase):
 
     def test_interrupt(self) -> None:
         """Ctrl-C as a byte interrupts what is in the foreground."""
-        command = self.start("sh", "-c", "trap 'echo caught; exit 7' INT; echo ready; sleep 600")
+        command = self.start(
+            "sh", "-c", "trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.05; done"
+        )
         self.expect(command, b"ready")
         command.write(b"\x03")
         self.expect(command, b"caught")
