@@ -236,10 +236,11 @@ class RunningCommand:
         if self._state in (_State.STARTING, _State.RUNNING) and not self._ending:
             self._ending = True
             self._trail.because(why)
-            if self._terminal is not None:
-                # What a terminal says whose line is cut: a shell on it takes no notice of TERM.
-                self._run.signal("HUP")
             self._run.end()
+            if self._terminal is not None:
+                # What a terminal says whose line is cut: a shell on it takes no notice of TERM. Not
+                # before: what a leader leaves behind that ends by itself is left alone.
+                self._run.signal("HUP")
 
     # Its output and its time
 
