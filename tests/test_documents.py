@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
@@ -176,7 +177,16 @@ def logIn(path: Path, key: Key, service: str) -> socket.socket:
     assert key.secret is not None
     stream = socket.socket(socket.AF_UNIX)
     stream.settimeout(PATIENCE)
-    stream.connect(str(path))
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        # Twisted logs that it listens before it does.
+        try:
+            stream.connect(str(path))
+            break
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     frames = FrameDecoder(1024)
 
     def receive() -> bytes:
