@@ -61,8 +61,8 @@ class FrameTooLong(RemoteProtocolError):
 
 
 class ConfigurationError(SockprotoError):
-    """A configuration file or option cannot be used; the message says where and what was expected.
-    A configuration file or option cannot be used; the message says where and what was expected."""
+    """A configuration file or option cannot be used; the message says where and what was
+    expected."""
 
 
 class KeyringError(SockprotoError):

@@ -141,8 +141,8 @@ class EchoClientTests(ClientCase):
 
     @inlineCallbacks
     def test_socat(self) -> Any:
-        """What socat sends over TCP comes back, all of it after it has said that there is no more.
-        What socat sends over TCP comes back, all of it after it has said that there is no more."""
+        """What socat sends over TCP comes back, all of it after it has said that there is no
+        more."""
         socat = self.program("socat")
         port = self.serve(EchoFactory(reactor))
         data = os.urandom(1_000_000)

@@ -53,8 +53,8 @@ class ExpandTests(SynchronousTestCase):
         self.assertEqual(expand("%EY %Od %Ed %OY", NOW, 100), "2026 03 %Ed %OY")
 
     def test_limit(self) -> None:
-        """What would be longer than allowed stays as it was, and what is behind it too if need be.
-        What would be longer than allowed stays as it was, and what is behind it too if need be."""
+        """What would be longer than allowed stays as it was, and what is behind it too if need
+        be."""
         self.assertEqual(expand("%c|%Y", NOW, 26), "%c|2026")
         self.assertEqual(expand("%c", NOW, 24), "Tue Feb  3 04:05:06 2026")
         self.assertEqual(expand("%c", NOW, 23), "%c")

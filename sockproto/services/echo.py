@@ -21,8 +21,8 @@ def echo(data: bytes) -> bytes:
 
 
 def upper(data: bytes) -> bytes:
-    """The answer of ``upper``: ASCII letters in upper case, all else as it is, so UTF-8 survives.
-    The answer of ``upper``: ASCII letters in upper case, all else as it is, so UTF-8 survives."""
+    """The answer of ``upper``: ASCII letters in upper case, all else as it is, so UTF-8
+    survives."""
     return data.upper()
 
 
