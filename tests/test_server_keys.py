@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sockproto.errors import KeyringError
 from sockproto.keyring import new_key
-from sockproto.keyring_edit import add_keys
+from sockproto.keyring_edit import add_keys, create_keyring
 from sockproto.server.keys import ServerKeys
 
 
@@ -38,6 +38,19 @@ class ServerKeysTests(SynchronousTestCase):
         again.open(create=True)
         self.assertFalse(again.made)
         self.assertEqual(again.get("owner"), self.keys.get("owner"))
+
+    def test_madeByAnother(self) -> None:
+        """Of two servers that start at once, the second takes what the first has made."""
+        from sockproto.server import keys
+
+        def tooLate(path: Path) -> object:
+            create_keyring(path)
+            return create_keyring(path)
+
+        self.patch(keys, "create_keyring", tooLate)
+        self.keys.open(create=True)
+        self.assertFalse(self.keys.made)
+        self.assertEqual(list(self.keys.current()), ["owner"])
 
     def test_missing(self) -> None:
         """Where none is to be made, a missing keyring is an error, and none is made."""

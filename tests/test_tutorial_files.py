@@ -1,15 +1,15 @@
 """Tests of the tutorial dialects that move files, and of the folder that confines them."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import resource
-import signal
 import struct
 import tempfile
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,14 +157,19 @@ class UploadTests(FolderCase):
 
     def test_fullDisk(self) -> None:
         """A write that fails leaves nothing."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        try:
-            self.refused(upload("a", bytes(150_000)), "cannot be stored: File too large")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            signal.signal(signal.SIGXFSZ, before)
+        room = 100_000
+        write = os.write
+
+        def full(descriptor: int, data: bytes) -> int:
+            nonlocal room
+            if not room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = write(descriptor, data[:room])
+            room -= written
+            return written
+
+        with mock.patch("sockproto.services.tutorial.folder.os.write", full):
+            self.refused(upload("a", bytes(150_000)), "cannot be stored: No space left on device")
 
     def test_gone(self) -> None:
         """A client that goes in the middle leaves nothing, but a line in the log."""

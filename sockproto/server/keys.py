@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sockproto.errors import KeyringError
 from sockproto.key import Key
 from sockproto.keyring import Keyring, KeyringMissing
 from sockproto.keyring_edit import create_keyring
@@ -44,8 +45,19 @@ class ServerKeys:
         except KeyringMissing:
             if not create:
                 raise
+            self._make()
+
+    def _make(self) -> None:
+        try:
             create_keyring(self.path)
             self.made = True
+        except KeyringError as error:
+            # If another server has made it meanwhile, that one is as good.
+            try:
+                self._file.reload()
+            except KeyringMissing:
+                raise error from None
+        else:
             self._file.reload()
 
     def current(self) -> Keyring:
