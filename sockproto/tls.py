@@ -52,8 +52,8 @@ def automatic_context() -> SSL.Context:
         .sign(key, SHA256())
     )
     context = _server_context()
-    context.use_privatekey(key)  # type: ignore[arg-type]
-    context.use_certificate(certificate)  # type: ignore[arg-type]
+    context.use_privatekey(key)
+    context.use_certificate(certificate)
     return context
 
 
