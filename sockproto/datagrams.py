@@ -20,6 +20,8 @@ __all__ = ["MAX_DATAGRAM", "AnsweringProtocol", "DatagramGuard"]
 MAX_DATAGRAM = 65_507
 
 _FIRST_ORDINARY_PORT = 1024
+# How IPv4 looks to a socket that takes IPv6 as well.
+_MAPPED = "::ffff:"
 # One line a source and minute, and no more than this of all sources together.
 _LINES_A_MINUTE = 30
 
@@ -71,7 +73,7 @@ class DatagramGuard:
         :param address: the sender's host and port.
         :param reserved: ports below 1024 from which clients of this service do ask (NTP's 123).
         """
-        host, port = address[0], address[1]
+        host, port = address[0].removeprefix(_MAPPED), address[1]
         if port < _FIRST_ORDINARY_PORT and port not in reserved:
             return self._drop(host, port, "from a service's port")
         if port in self._ownPorts:

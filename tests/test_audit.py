@@ -153,6 +153,9 @@ class WordTests(SynchronousTestCase):
         self.assertEqual(asked_words(words, anything, (anything,)), words)
         quiet = evolve(anything, log="none")
         self.assertEqual(asked_words(words, quiet, (quiet,)), (b"logim", b"***", b"***"))
+        line = evolve(quiet, shell=True)
+        for rule in (line, None):
+            self.assertEqual(asked_words((b"mysql -psecret",), rule, (line,)), (b"***",))
 
 
 class FileTests(SynchronousTestCase):

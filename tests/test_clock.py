@@ -4,9 +4,10 @@ from datetime import UTC
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import EventLoggingObserver, StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from sockproto.connections import ConnectionCap
@@ -92,6 +93,16 @@ class OpenTests(SynchronousTestCase):
         self.assertIsNone(factory.buildProtocol(PEER))
         first.connectionLost()
         self.assertIsNotNone(factory.buildProtocol(PEER))
+
+    def test_log(self) -> None:
+        """A network of IPv6's is one source of lines in the log, however many addresses it has."""
+        factory = TimeFactory(Clock())
+        lines = EventLoggingObserver()
+        globalLogPublisher.addObserver(lines)
+        self.addCleanup(globalLogPublisher.removeObserver, lines)
+        for n in range(100):
+            factory.complain(IPv6Address("TCP", f"2001:db8::{n:x}", 5000), "wrong")
+        self.assertEqual(len(lines), 1)
 
     def test_idle(self) -> None:
         """Who says nothing for the idle time is cut off; who says something is not."""

@@ -194,18 +194,18 @@ class CommandServiceTests(SynchronousTestCase):
         )
 
     def test_env(self) -> None:
-        """A client sets what the rule passes; the rule's own values and who asked go before."""
+        """A client sets what the rule passes, never who asked; the rule's own values go before."""
         self.serve(evolve(ANY, env={"LC_ALL": "C"}))
         self.open(
             "env",
-            env=[["LC_ALL", "de"], ["LC_TIME", "fr"], ["PATH", "/x"], ["REMOTE_USER", "root"]],
+            env=[["LC_ALL", "de"], ["LC_TIME", "fr"], ["PATH", "/x"]],
         )
         env = self.host.runs[0].spec.env
         self.assertEqual(
             (env["LC_ALL"], env["LC_TIME"], env["PATH"], env["REMOTE_USER"]),
             ("C", "fr", "/x", "ops"),
         )
-        for name in ("LD_PRELOAD", "LC-X", {"b64": "/w=="}):
+        for name in ("LD_PRELOAD", "LC-X", {"b64": "/w=="}, "REMOTE_USER", "SOCKPROTO_IDENTITY"):
             self.open("env", env=[[name, "x"]])
             self.expectRefusal("refused", "does not let the client set")
 

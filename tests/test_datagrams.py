@@ -100,6 +100,12 @@ class GuardTests(SynchronousTestCase):
         self.assertEqual(self.admitted("2001:db8::2:3%eth0", 15), 5)
         self.assertEqual(self.admitted("2001:db8:0:1::1", 15), 15)
 
+    def test_mapped(self) -> None:
+        """IPv4 through a socket of IPv6's is told apart as IPv4 is."""
+        self.assertEqual(self.admitted("::ffff:192.0.2.7", 25), 20)
+        self.assertEqual(self.admitted("::ffff:192.0.2.8", 25), 20)
+        self.assertEqual(self.admitted("192.0.2.8", 25), 0)
+
     def test_ports(self) -> None:
         """Nothing from port 0, a service's port, or the port of one of our listeners."""
         self.guard.listening({7007})

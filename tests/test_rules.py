@@ -429,3 +429,6 @@ class RuleTests(SynchronousTestCase):
             self.assertIs(rule.passes(name), expected, name)
         self.assertFalse(disk().passes("TZ"))
         self.assertTrue(OWNER_RULE.passes("LD_PRELOAD"))
+        for name in ("SOCKPROTO_IDENTITY", "REMOTE_USER", "SSH_ORIGINAL_COMMAND"):
+            # Who asked is not for a client to say.
+            self.assertFalse(OWNER_RULE.passes(name))

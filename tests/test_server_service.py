@@ -166,6 +166,10 @@ class StartTests(ServerTestCase):
         self.assertRaises(OSError, server.startService)
         self.assertEqual((self.reactor.closed, server.running), (1, 0))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+        server._host.error = None
+        server.startService()
+        self.assertEqual(len(server.listeners.addresses), 1)
+        self.successResultOf(server.stopService())
 
     def test_certificate(self) -> None:
         """A certificate that cannot be used is found before anything listens."""

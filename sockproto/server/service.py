@@ -119,8 +119,10 @@ class Server(MultiService):
             for new_privileges in kinds:
                 self._host.start(new_privileges)
         except BaseException:
+            self._opened = False
             self._audit.close()
             self._closed(self.listeners.close())
+            self._closed(self._host.stop())
             raise
         self._checks.start(_CHECK_SECONDS, now=False)
         self._reminders.start(_REMIND_SECONDS, now=False)

@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from sockproto.auth.transport import describe, host_of
+from sockproto.admission import Source
+from sockproto.auth.transport import abort, describe, host_of
 from sockproto.connections import ConnectionCap
 from sockproto.limits import Limits
 from sockproto.logs import Logger
@@ -130,11 +131,11 @@ class OpenFactory(Factory):
     def abortAll(self) -> None:
         """End every connection at once."""
         for protocol in list(self._connections):
-            protocol.transport.abortConnection()
+            abort(protocol.transport)
 
     def complain(self, addr: IAddress, reason: str) -> None:
         """Log what was wrong with a peer, once a minute for each."""
-        suppressed = self._throttle.admit(host_of(addr) or "local")
+        suppressed = self._throttle.admit(Source.of(host_of(addr)).name)
         if suppressed is not None:
             self._log.warn(
                 "{service}: {peer}: {reason}",

@@ -216,7 +216,7 @@ class AgentProtocol(FramedProtocol):
 
     def _opened(self, event: events.ChannelOpened) -> None:
         channel = ServerChannel(self, event.channel)
-        if len(self._channels) >= self.factory.limits.channels:
+        if len(self._channels) >= self.machine.settings.max_channels:
             channel.reject("busy", f"{len(self._channels)} channels are open on this connection")
             return
         name = event.request.get("service")

@@ -43,14 +43,18 @@ def asked_words(
 
     Nobody knows what the client meant a word to be that fits no rule: it may be a password in the
     wrong place, or behind a name with a letter wrong. Where there is a rule with something to hide
-    such words are masked, but for the first.
+    such words are masked, but for the first; and that too where it may be a whole line for a shell.
 
     :param words: all that the client sent.
     :param rule: the rule that it was meant for, if that is known.
     :param rules: all there are.
     """
-    meant = rules if rule is None or rule.takes_any else (rule,)
-    if any(_hides(each) for each in meant):
+    hiding = [
+        each for each in (rules if rule is None or rule.takes_any else (rule,)) if _hides(each)
+    ]
+    if any(each.takes_any and each.shell for each in hiding):
+        return (MASK,) * len(words)
+    if hiding:
         return (*words[:1], *(MASK,) * (len(words) - 1))
     return tuple(words)
 

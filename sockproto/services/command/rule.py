@@ -207,8 +207,8 @@ class CommandRule:
         )
 
     def passes(self, variable: str) -> bool:
-        """Whether a client may set this environment variable."""
-        if not rule_values.ENV_NAME.fullmatch(variable):
+        """Whether a client may set this environment variable: never one that says who asked."""
+        if not rule_values.ENV_NAME.fullmatch(variable) or rule_values.says_who_asked(variable):
             return False
         return any(fnmatch.fnmatchcase(variable, pattern) for pattern in self.pass_env)
 

@@ -40,6 +40,11 @@ _ENV_PATTERN = re.compile(r"[A-Za-z0-9_*?]+", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*\$?", re.ASCII)
 _OCTAL = re.compile(r"0?[0-7]{1,3}", re.ASCII)
 
+# As scripts for remctl and for ssh's forced commands expect them; see environment.py.
+_WHO_ASKED = frozenset(
+    ("REMOTE_USER", "REMOTE_ADDR", "REMOTE_HOST", "REMCTL_COMMAND", "SSH_ORIGINAL_COMMAND")
+)
+
 
 def a_name(_instance: Any, _attribute: Attribute[Any], value: str | None) -> None:
     """A validator: what a client can ask for."""
@@ -160,3 +165,8 @@ def comes_from(allowed: tuple[Origin, ...], origin: str | None) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return any(address in network for network in allowed if not isinstance(network, str))
+
+
+def says_who_asked(variable: str) -> bool:
+    """Whether a variable is one of those that tell a command who asked for it."""
+    return variable.startswith("SOCKPROTO_") or variable in _WHO_ASKED

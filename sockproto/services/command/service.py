@@ -14,6 +14,7 @@ from sockproto.auth.principal import Principal
 from sockproto.interfaces import IChannel, IChannelService, IServedChannel
 from sockproto.limits import Limits
 from sockproto.logs import Logger
+from sockproto.services.command.audit_words import asked_words
 from sockproto.services.command.auditing import CommandAudit, Trail
 from sockproto.services.command.calls import RunningCall
 from sockproto.services.command.counts import Counts, Slot
@@ -227,7 +228,7 @@ class CommandService:
             "{identity} from {address} was refused {word}: {code}: {reason}",
             identity=principal.identity,
             address=principal.address,
-            word=_shown(asked.argv[0]),
+            word=_shown(asked_words(asked.argv, rule, self._rules.rules)[0]),
             code=code,
             reason=reason,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 
+from sockproto.admission import Source
 from sockproto.auth.transport import describe, host_of
 from sockproto.connections import ConnectionCap
 from sockproto.errors import RemoteProtocolError
@@ -106,7 +107,7 @@ class MessageFactory(DialectFactory):
 
     def logMessage(self, address: IAddress, message: bytes) -> None:
         """Log a message; of one source so many a minute."""
-        unlogged = self._lines.admit(host_of(address) or "local")
+        unlogged = self._lines.admit(Source.of(host_of(address)).name)
         if unlogged is not None:
             self._log.info(
                 "{service}: {peer}: {text}{more}",
