@@ -8,6 +8,8 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from sockproto.services.command.pattern_cost import repeats_a_repeat
+
 __all__ = ["Parameter", "Unfit", "placeholders", "substitute"]
 
 #: Longer words are refused before any pattern sees them: PATH_MAX, and a slow pattern stays
@@ -64,6 +66,12 @@ class Parameter:
                 compiled = re.compile(self.pattern, re.ASCII)
             except (re.error, ValueError) as error:
                 raise ValueError(f"pattern is no regular expression: {error}") from None
+            if repeats_a_repeat(self.pattern):
+                raise ValueError(
+                    f"pattern {self.pattern} has a repeat within a repeat, which can take for ever "
+                    "on a word that does not match: expected one without, as [a-z/]+ is for "
+                    "([a-z]+/?)+"
+                )
             object.__setattr__(self, "_compiled", compiled)
         if self.default is not None:
             if self.rest:
