@@ -148,6 +148,9 @@ class StatusTests(RunTestCase):
             ("connect", ("--connect", "unix:/no/such", "--", "true")),
             ("login", ("--keyring", "/no/such", "--", "true")),
             ("timeout", ("--timeout", "0.05", "--", "sleep", "1000")),
+            ("signal", ("--", "sh", "-c", "kill -9 $$")),
+            ("usage", ()),
+            ("usage", ("--env", "foo", "--", "true")),
         )
         outcomes = self.run_all(("--nagios", *argv) for _, argv in cases)
         for (code, _), (status, output, errors) in zip(cases, outcomes, strict=True):

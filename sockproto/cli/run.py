@@ -82,6 +82,24 @@ def run(
 
         show_command(options, help_command)
         return 0
+    try:
+        return _run(options, argv, stdin, tty, timeout, cwd, env, nagios)
+    except click.UsageError as error:
+        if not nagios:
+            raise
+        return _unknown("usage", error.format_message())
+
+
+def _run(
+    options: ConnectionOptions,
+    argv: tuple[str, ...],
+    stdin: bool,
+    tty: bool,
+    timeout: float | None,
+    cwd: str | None,
+    env: Sequence[str],
+    nagios: bool,
+) -> int:
     if not argv:
         raise click.UsageError("Missing argument 'ARGV...'.")
     claim_standard_streams()
@@ -108,7 +126,10 @@ def run(
             command = session.ask(request)
             carrier = Carrier(session, command, interrupt, terminal=terminal)
             if terminal is None:
-                return status_of(carrier.carry(stdin), timeout)
+                result = carrier.carry(stdin)
+                if nagios and result.signal is not None and not result.timed_out:
+                    return _unknown("signal", f"signal {result.signal} ended the command")
+                return status_of(result, timeout)
             interrupt.waiting(command.wait_until_started)
             with terminal:
                 result = carrier.carry(stdin=True)
@@ -123,8 +144,13 @@ def run(
         code, message = _explained(error, argv)
         if not nagios:
             raise Failure(code, message, NO_STATUS) from error
-        click.echo(f"UNKNOWN - {code}: {one_line(message)}")
-        return _NAGIOS_UNKNOWN
+        return _unknown(code, message)
+
+
+def _unknown(code: str, message: str) -> int:
+    """What a monitoring system is told where there is no plugin's own word."""
+    click.echo(f"UNKNOWN - {code}: {one_line(' '.join(message.split()))}")
+    return _NAGIOS_UNKNOWN
 
 
 def _expect_none(group: str, **for_one_host: bool) -> None:
