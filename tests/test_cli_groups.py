@@ -132,10 +132,13 @@ class GroupTests(ServedTestCase, SynchronousTestCase):
 
     def test_forOne(self) -> None:
         """What is for one host is wrong usage with a group."""
-        for option in ("--stdin", "--nagios"):
-            status, _, errors = self.run_("--connect", "all", option, "--", "true")
-            self.assertEqual((status, len(errors)), (255, 1))
-            self.assertIn(f"{option} is for one host, and all is a group", errors[0])
+        status, _, errors = self.run_("--connect", "all", "--stdin", "--", "true")
+        self.assertEqual((status, len(errors)), (255, 1))
+        self.assertIn("--stdin is for one host, and all is a group", errors[0])
+        # Which for Nagios is said as everything is.
+        status, output, errors = self.run_("--connect", "all", "--nagios", "--", "true")
+        self.assertEqual((status, errors), (3, []))
+        self.assertIn("UNKNOWN - usage: --nagios is for one host, and all is a group", str(output))
         status, _, errors = self.finish(self.start("ping", "--connect", "all"))
         self.assertNotEqual(status, 0)
         self.assertIn("all is a group of 3 hosts", errors[0])
