@@ -434,8 +434,13 @@ class EndTests(HostedTestCase):
         """What a command leaves behind when it ends by itself stays, even when the server stops."""
         command = self.shell(self.ESCAPE + "setsid sleep $1 >&- 2>&- & echo; exit 0")
         self.assertEqual((await command.over)[-2:], [("exited", 0, None), ("gone",)])
-        await self.until(lambda: len(withWord(self.word)) == 3, 5, "not three sleep")
-        left = withWord(self.word)
+        left: list[int] = []
+
+        def three() -> bool:
+            left[:] = withWord(self.word)
+            return len(left) == 3
+
+        await self.until(three, 5, "not three sleep")
         command.run.end()
         other = self.shell(self.ESCAPE + "echo; sleep $1")
         await other.stdout.lines(1)
